@@ -1,0 +1,11 @@
+// All of tokprune's CPU kernels: link libtokprune.a, no torch needed.
+#pragma once
+
+#include "tokprune/attention.h"
+#include "tokprune/decision.h"
+#include "tokprune/gather.h"
+#include "tokprune/isa.h"
+#include "tokprune/linear.h"
+#include "tokprune/norm.h"
+#include "tokprune/prune_attention.h"
+#include "tokprune/types.h"

@@ -1,0 +1,103 @@
+#include "attention_plan.h"
+
+#include <algorithm>
+#include <new>
+
+namespace tokprune {
+namespace {
+
+// Query rows of a chunk: the unit of parallelism and of the importance sums. Chunks are a function of
+// the length alone, because the order in which sums are added decides their bits.
+constexpr int64_t kChunkRows = 192;
+
+// Claims of about this many query-key pairs.
+constexpr int64_t kGrainWork = 96 * 96;
+
+int64_t chunk_count(int64_t length) { return (length + kChunkRows - 1) / kChunkRows; }
+
+}  // namespace
+
+AttentionPlan::AttentionPlan(const AttentionArgs& args, const Executor& executor, Workspace& workspace)
+    : args_(args) {
+  const int64_t batch = args.batch, workers = std::max(executor.max_workers, 1);
+  int64_t longest = 0, sums = 0, work = 0;
+  for (int64_t b = 0; b < batch; ++b) {
+    const int64_t n = length(b);
+    longest = std::max(longest, n);
+    work += n * n;
+    if (args.importance) sums += args.heads * chunk_count(n) * n;
+  }
+  // Every part of a (sequence, head) packs the keys and values again, so they are cut only where a
+  // whole one is more than a quarter of a worker's share.
+  split_ = longest * longest * workers * 4 > work * args.heads;
+  // Tasks of short sequences are claimed several heads at a time: a microsecond of work is not worth
+  // passing the shared counters from core to core.
+  const int64_t average = work / std::max<int64_t>(batch, 1) + 1;
+  grain_ = std::min({kGrainWork / average + 1, args.heads, batch * args.heads / (workers * 4) + 1});
+  const int per_unit = args.dtype == DType::kFloat32 ? 1 : 2;
+  scratch_bytes_ = attention_scratch_sizes(longest, static_cast<int>(args.head_dim), per_unit).total;
+  order_ = workspace.take<int32_t>(batch);
+  task_begin_ = workspace.take<int64_t>(batch + 1);
+  remaining_ = workspace.take<std::atomic<int32_t>>(batch);
+  sums_begin_ = workspace.take<int64_t>(batch);
+  sums_ = workspace.take<float>(sums);
+  scratch_ = workspace.take<char>(scratch_bytes_ * workers);
+  if (!workspace.has_memory()) return;
+
+  int64_t sums_end = 0;
+  for (int64_t b = 0; b < batch; ++b) {
+    order_[b] = static_cast<int32_t>(b);
+    new (&remaining_[b]) std::atomic<int32_t>(static_cast<int32_t>(args.heads * parts(length(b))));
+    sums_begin_[b] = sums_end;
+    sums_end += args.heads * chunk_count(length(b)) * length(b);
+  }
+  std::stable_sort(order_, order_ + batch, [&](int32_t a, int32_t b) { return length(a) > length(b); });
+  task_begin_[0] = 0;
+  for (int64_t i = 0; i < batch; ++i) task_begin_[i + 1] = task_begin_[i] + args.heads * parts(length(order_[i]));
+}
+
+int64_t AttentionPlan::parts(int64_t length) const { return split_ ? chunk_count(length) : (length > 0); }
+
+AttentionPlan::Position AttentionPlan::locate(int64_t task) const {
+  const int64_t i = std::upper_bound(task_begin_, task_begin_ + args_.batch + 1, task) - task_begin_ - 1;
+  const int64_t b = order_[i], n = parts(length(b)), within = task - task_begin_[i];
+  return {b, within / n, static_cast<int>(within % n)};
+}
+
+void AttentionPlan::run_task(const KernelTable& kernels, const Position& p, char* scratch) const {
+  const int64_t first = args_.cu_seqlens[p.sequence], n = length(p.sequence);
+  const size_t size = element_size(args_.dtype);
+  auto at = [&](const void* base, int64_t stride) {
+    return const_cast<char*>(static_cast<const char*>(base)) +
+           static_cast<size_t>(first * stride + p.head * args_.head_dim) * size;
+  };
+  const int chunks = static_cast<int>(chunk_count(n));
+  AttentionTask task;
+  task.q = at(args_.q, args_.q_stride);
+  task.k = at(args_.k, args_.k_stride);
+  task.v = at(args_.v, args_.v_stride);
+  task.context_stride = args_.heads * args_.head_dim;
+  task.context = at(args_.context, task.context_stride);
+  task.q_stride = args_.q_stride;
+  task.k_stride = args_.k_stride;
+  task.v_stride = args_.v_stride;
+  task.length = static_cast<int>(n);
+  task.head_dim = static_cast<int>(args_.head_dim);
+  task.scale = args_.scale;
+  task.chunks = chunks;
+  task.chunk_begin = split_ ? p.part : 0;
+  task.chunk_end = split_ ? p.part + 1 : chunks;
+  task.column_sums = args_.importance ? sums_ + sums_begin_[p.sequence] + p.head * chunks * n : nullptr;
+  task.scratch = scratch;
+  kernels.attend[static_cast<int>(args_.dtype)](task);
+}
+
+void AttentionPlan::reduce(const KernelTable& kernels, int64_t b) const {
+  const int64_t n = length(b);
+  const double rows = args_.denominators ? static_cast<double>(args_.denominators[b]) : static_cast<double>(n);
+  const float factor = static_cast<float>(1.0 / (static_cast<double>(args_.heads) * rows));
+  kernels.sum_parts(sums_ + sums_begin_[b], args_.heads * chunk_count(n), n, factor,
+                    args_.importance + args_.cu_seqlens[b]);
+}
+
+}  // namespace tokprune

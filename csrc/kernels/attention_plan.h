@@ -1,0 +1,55 @@
+// The plan of one attention call: which (sequence, head, chunk) runs when, and where its sums go.
+#pragma once
+
+#include <atomic>
+
+#include "parallel.h"
+#include "table.h"
+
+namespace tokprune {
+
+class AttentionPlan {
+ public:
+  // With a measuring workspace (null base) only the sizes are worked out and `run` must not be called.
+  AttentionPlan(const AttentionArgs& args, const Executor& executor, Workspace& workspace);
+
+  // finished(sequence) runs once for every sequence that has tokens, on some worker, as soon as its
+  // context and importance are written.
+  template <class Finished>
+  void run(const KernelTable& kernels, const Executor& executor, const Finished& finished) {
+    parallel_tasks(executor, task_begin_[args_.batch], grain_, [&](int64_t task, int worker) {
+      const Position p = locate(task);
+      run_task(kernels, p, scratch_ + static_cast<size_t>(worker) * scratch_bytes_);
+      // The last task of a sequence sees the sums of all the others (acquire-release).
+      if (remaining_[p.sequence].fetch_sub(1, std::memory_order_acq_rel) == 1) {
+        if (args_.importance) reduce(kernels, p.sequence);
+        finished(p.sequence);
+      }
+    });
+  }
+
+ private:
+  struct Position {
+    int64_t sequence, head;
+    int part;
+  };
+
+  int64_t length(int64_t b) const { return static_cast<int64_t>(args_.cu_seqlens[b + 1]) - args_.cu_seqlens[b]; }
+  int64_t parts(int64_t length) const;
+  Position locate(int64_t task) const;
+  void run_task(const KernelTable& kernels, const Position& p, char* scratch) const;
+  void reduce(const KernelTable& kernels, int64_t b) const;
+
+  const AttentionArgs& args_;
+  bool split_;                       // tasks are chunks, not whole (sequence, head) pairs
+  int64_t grain_;                    // tasks claimed at a time
+  int32_t* order_;                   // sequences, longest first
+  int64_t* task_begin_;              // first task of the i-th sequence in that order; the end
+  std::atomic<int32_t>* remaining_;  // tasks of a sequence that have not finished
+  int64_t* sums_begin_;              // of a sequence, in sums_
+  float* sums_;                      // [head][chunk][length] per sequence
+  char* scratch_;
+  size_t scratch_bytes_;             // of one worker
+};
+
+}  // namespace tokprune

@@ -1,0 +1,191 @@
+// Attention of one (sequence, head): packs K^T and V once, then blocks of query rows.
+//
+// Contract: reads q, k, v rows of the sequence; writes context rows of this head; writes to
+// column_sums + c * length, for every chunk c it is given, the sums over the chunk's query rows of the
+// normalised attention. Chunks are summed by the caller in a fixed order, so that importance has the
+// same bits however the chunks were shared out.
+#pragma once
+
+namespace tokprune {
+namespace TOKPRUNE_ISA {
+
+constexpr float kLog2E = 1.4426950408889634f;
+
+template <class T>
+struct AttentionScratch {
+  uint32_t* keys;    // [panel of 64 keys][unit of head_dim][64]
+  uint32_t* values;  // [unit of keys][padded head_dim]
+  float* scores;     // [kAttentionRows][score_stride]
+  uint16_t* weights; // bfloat16 only: [kAttentionRows][score_stride] attention weights
+  float* output;     // [kAttentionRows][padded head_dim]
+  ptrdiff_t score_stride;
+  int padded_dim;
+
+  AttentionScratch(const AttentionTask& t) {
+    const AttentionScratchSizes s = attention_scratch_sizes(t.length, t.head_dim, T::kPerUnit);
+    char* p = static_cast<char*>(t.scratch);
+    keys = reinterpret_cast<uint32_t*>(p);
+    values = reinterpret_cast<uint32_t*>(p += s.keys);
+    scores = reinterpret_cast<float*>(p += s.values);
+    weights = reinterpret_cast<uint16_t*>(p += s.scores);
+    output = reinterpret_cast<float*>(p += s.weights);
+    score_stride = s.score_stride;
+    padded_dim = s.padded_dim;
+  }
+};
+
+// kLanes units of `live` rows, transposed: out[u * 64 + i] = row i, unit u.
+template <class T>
+static inline void transpose_keys(const char* rows, ptrdiff_t stride, int live, int units, uint32_t* out) {
+  for (int u = 0; u < units; u += kLanes) {
+    const int n = units - u < kLanes ? units - u : kLanes;
+    vu r[kLanes];
+    for (int i = 0; i < kLanes; ++i) {
+      uint32_t lanes[kLanes] = {};
+      const char* source = rows + (i < live ? i : 0) * stride + u * 4;
+      if (n == kLanes)
+        r[i] = i < live ? load_units(reinterpret_cast<const uint32_t*>(source)) : broadcast_unit(0);
+      else {
+        if (i < live) __builtin_memcpy(lanes, source, static_cast<size_t>(n) * 4);
+        r[i] = load_units(lanes);
+      }
+    }
+    transpose(r);
+    for (int i = 0; i < n; ++i) store_units(out + (u + i) * 64, r[i]);
+  }
+}
+
+template <class T>
+static void pack_keys(const AttentionTask& t, const AttentionScratch<T>& s) {
+  const int units = t.head_dim / T::kPerUnit;
+  const ptrdiff_t stride = t.k_stride * static_cast<ptrdiff_t>(sizeof(typename T::Element));
+  for (int key = 0; key < t.length; key += kLanes) {
+    const int live = t.length - key < kLanes ? t.length - key : kLanes;
+    uint32_t* out = s.keys + static_cast<ptrdiff_t>(key / 64) * units * 64 + key % 64;
+    transpose_keys<T>(static_cast<const char*>(t.k) + key * stride, stride, live, units, out);
+  }
+}
+
+static inline void pack_values(const AttentionTask& t, const AttentionScratch<Float32>& s) {
+  for (int key = 0; key < t.length; ++key) {
+    const float* row = static_cast<const float*>(t.v) + key * t.v_stride;
+    float* out = reinterpret_cast<float*>(s.values) + static_cast<ptrdiff_t>(key) * s.padded_dim;
+    for (int j = 0; j < s.padded_dim; j += kLanes) store(out + j, load_partial(row + j, t.head_dim - j < 0 ? 0 : t.head_dim - j < kLanes ? t.head_dim - j : kLanes));
+  }
+}
+
+static inline void pack_values(const AttentionTask& t, const AttentionScratch<BFloat16>& s) {
+  for (int key = 0; key < t.length; key += 2) {
+    const uint16_t* low = static_cast<const uint16_t*>(t.v) + key * t.v_stride;
+    const uint16_t* high = key + 1 < t.length ? low + t.v_stride : nullptr;
+    uint32_t* out = s.values + static_cast<ptrdiff_t>(key / 2) * s.padded_dim;
+    for (int j = 0; j < s.padded_dim; j += kLanes) {
+      const int n = t.head_dim - j < 0 ? 0 : t.head_dim - j < kLanes ? t.head_dim - j : kLanes;
+      store_units(out + j, zip_bf16(low + j, high ? high + j : nullptr, n));
+    }
+  }
+}
+
+// scores[row] -> exp2(c * (score - max)), zero past the length; returns 1 / their sum.
+static inline float exponentiate(float* scores, int length, float c) {
+  const int full = length / kLanes * kLanes, tail = length - full;
+  const float lowest = -__builtin_inff();
+  vf top = set1(lowest);
+  for (int j = 0; j < full; j += kLanes) top = max(top, load(scores + j));
+  if (tail) top = max(top, fill_tail(load(scores + full), tail, lowest));
+  const vf factor = set1(c), shift = set1(-c * reduce_max(top));
+  vf sum = zero();
+  for (int j = 0; j < full; j += kLanes) {
+    vf e = exp2(fmadd(load(scores + j), factor, shift));
+    store(scores + j, e);
+    sum = add(sum, e);
+  }
+  if (tail) {
+    vf e = fill_tail(exp2(fmadd(load(scores + full), factor, shift)), tail, 0.0f);
+    store(scores + full, e);
+    sum = add(sum, e);
+  }
+  return 1.0f / reduce_add(sum);
+}
+
+// sums[j] += sum over rows of inverse[row] * scores[row][j]
+static inline void add_columns(const float* scores, ptrdiff_t stride, int m, const float* inverse,
+                               int length, float* sums) {
+  for (int j = 0; j < length; j += kLanes) {
+    const int n = length - j < kLanes ? length - j : kLanes;
+    vf total = n == kLanes ? load(sums + j) : load_partial(sums + j, n);
+    for (int i = 0; i < m; ++i) total = fmadd(set1(inverse[i]), load(scores + i * stride + j), total);
+    if (n == kLanes) store(sums + j, total);
+    else store_partial(sums + j, total, n);
+  }
+}
+
+static inline const char* weight_row(const AttentionScratch<Float32>& s, int i, int) {
+  return reinterpret_cast<const char*>(s.scores + i * s.score_stride);
+}
+static inline const char* weight_row(const AttentionScratch<BFloat16>& s, int i, int length) {
+  const float* from = s.scores + i * s.score_stride;
+  uint16_t* to = s.weights + i * s.score_stride;
+  for (int j = 0; j < length; j += kLanes) store_bf16(to + j, load(from + j));
+  return reinterpret_cast<const char*>(to);
+}
+
+template <class T>
+static void attend_block(const AttentionTask& t, const AttentionScratch<T>& s, int row, int m, float* sums) {
+  typedef typename T::Element Element;
+  const char* rows[kAttentionRows];
+  for (int i = 0; i < m; ++i)
+    rows[i] = reinterpret_cast<const char*>(static_cast<const Element*>(t.q) + (row + i) * t.q_stride);
+  const ptrdiff_t panel_units = static_cast<ptrdiff_t>(t.head_dim / T::kPerUnit) * 64;
+  for (int key = 0; key < t.length; key += 64) {
+    const int width = t.length - key < 64 ? t.length - key : 64;
+    const Product p{rows, s.keys + key / 64 * panel_units, 64, t.head_dim, s.scores + key, s.score_stride, false};
+    multiply<T>(p, m, (width + kLanes - 1) / kLanes);
+  }
+  float inverse[kAttentionRows];
+  for (int i = 0; i < m; ++i)
+    inverse[i] = exponentiate(s.scores + i * s.score_stride, t.length, t.scale * kLog2E);
+  if (sums) add_columns(s.scores, s.score_stride, m, inverse, t.length, sums);
+  for (int i = 0; i < m; ++i) rows[i] = weight_row(s, i, t.length);
+  const Product p{rows, s.values, s.padded_dim, t.length, s.output, s.padded_dim, false};
+  multiply<T>(p, m, s.padded_dim / kLanes);
+  for (int i = 0; i < m; ++i) {
+    Element* out = static_cast<Element*>(t.context) + (row + i) * t.context_stride;
+    const float* from = s.output + i * s.padded_dim;
+    const vf factor = set1(inverse[i]);
+    int j = 0;
+    for (; j + kLanes <= t.head_dim; j += kLanes) T::store_vector(out + j, mul(load(from + j), factor));
+    if (j < t.head_dim) T::store_vector(out + j, mul(load(from + j), factor), t.head_dim - j);
+  }
+}
+
+template <class T>
+static void attend(const AttentionTask& t) {
+  const AttentionScratch<T> s(t);
+  pack_keys(t, s);
+  pack_values(t, s);
+  for (int c = t.chunk_begin; c < t.chunk_end; ++c) {
+    const int begin = chunk_start(t.length, t.chunks, c), end = chunk_start(t.length, t.chunks, c + 1);
+    float* sums = t.column_sums ? t.column_sums + static_cast<ptrdiff_t>(c) * t.length : nullptr;
+    if (sums) __builtin_memset(sums, 0, static_cast<size_t>(t.length) * sizeof(float));
+    const int blocks = (end - begin + kAttentionRows - 1) / kAttentionRows;
+    for (int i = 0, row = begin; i < blocks; ++i) {
+      const int m = (end - row) / (blocks - i);
+      attend_block<T>(t, s, row, m, sums);
+      row += m;
+    }
+  }
+}
+
+// importance[i] = factor * sum over parts of column_sums[part][i], parts in order.
+static void sum_parts(const float* column_sums, int64_t parts, int64_t length, float factor, float* out) {
+  for (int64_t j = 0; j < length; j += kLanes) {
+    const int n = length - j < kLanes ? static_cast<int>(length - j) : kLanes;
+    vf total = zero();
+    for (int64_t p = 0; p < parts; ++p) total = add(total, load_partial(column_sums + p * length + j, n));
+    store_partial(out + j, mul(total, set1(factor)), n);
+  }
+}
+
+}  // namespace TOKPRUNE_ISA
+}  // namespace tokprune

@@ -1,0 +1,64 @@
+// One task of a linear layer: up to kLinearRows rows against one panel of 64 output columns.
+//
+// Contract: writes out[row_begin .. row_end) of the panel's columns; `scratch` holds kLinearRows x 64
+// float32 sums. The product runs in steps of kLinearStep units of the inner dimension, so that the part of the
+// panel in use stays in the first-level cache while the rows pass by.
+#pragma once
+
+namespace tokprune {
+namespace TOKPRUNE_ISA {
+
+constexpr int kLinearStep = 256;
+
+static inline vf activate(vf x, Activation activation) {
+  switch (activation) {
+    case Activation::kGelu: return gelu(x);
+    case Activation::kGeluTanh: return gelu_tanh(x);
+    case Activation::kRelu: return relu(x);
+    case Activation::kNone: break;
+  }
+  return x;
+}
+
+template <class T>
+static inline void finish_row(const float* sums, const LinearArgs& args, int64_t column, int width,
+                              typename T::Element* out) {
+  typedef typename T::Element Element;
+  const Element* bias = args.bias ? static_cast<const Element*>(args.bias) + column : nullptr;
+  for (int j = 0; j < width; j += kLanes) {
+    const int n = width - j < kLanes ? width - j : kLanes;
+    vf y = load(sums + j);
+    if (bias) y = add(y, n == kLanes ? T::load_vector(bias + j) : T::load_vector(bias + j, n));
+    y = activate(y, args.activation);
+    if (n == kLanes) T::store_vector(out + j, y);
+    else T::store_vector(out + j, y, n);
+  }
+}
+
+template <class T>
+static void linear_task(const LinearArgs& args, int64_t row_begin, int64_t row_end, int64_t panel, float* scratch) {
+  typedef typename T::Element Element;
+  const int m = static_cast<int>(row_end - row_begin);
+  const char* rows[kLinearRows];
+  for (int i = 0; i < m; ++i) {
+    const int64_t row = args.rows ? args.rows[row_begin + i] : row_begin + i;
+    rows[i] = reinterpret_cast<const char*>(static_cast<const Element*>(args.x) + row * args.x_stride);
+  }
+  const int64_t elements = args.in_features, units = (elements + T::kPerUnit - 1) / T::kPerUnit;
+  const uint32_t* weight = static_cast<const uint32_t*>(args.weight) + panel * units * 64;
+  const int64_t column = panel * 64;
+  const int width = static_cast<int>(args.out_features - column < 64 ? args.out_features - column : 64);
+  const int vectors = (width + kLanes - 1) / kLanes;
+  for (int64_t unit = 0; unit < units; unit += kLinearStep) {
+    const int64_t left = elements - unit * T::kPerUnit, most = static_cast<int64_t>(kLinearStep) * T::kPerUnit;
+    const Product p{rows, weight + unit * 64, 64, static_cast<int>(left < most ? left : most), scratch, 64, unit > 0};
+    multiply<T>(p, m, vectors);
+    for (int i = 0; i < m; ++i) rows[i] += static_cast<ptrdiff_t>(kLinearStep) * 4;
+  }
+  for (int i = 0; i < m; ++i)
+    finish_row<T>(scratch + i * 64, args, column, width,
+                  static_cast<Element*>(args.out) + (row_begin + i) * args.out_features + column);
+}
+
+}  // namespace TOKPRUNE_ISA
+}  // namespace tokprune

@@ -1,0 +1,34 @@
+// The bound ops. Their schemas live in tokprune_kernels/ops/schemas.py; this library only implements.
+#pragma once
+
+#include <cstring>
+#include <tuple>
+#include <vector>
+
+#include "tensors.h"
+
+namespace tokprune::torch_binding {
+
+std::tuple<Tensor, Tensor> attn_importance(Tensor q, Tensor k, Tensor v, Tensor cu_seqlens, int64_t max_seqlen,
+                                           double scale, std::optional<Tensor> denominators);
+Tensor varlen_attention(Tensor q, Tensor k, Tensor v, Tensor cu_seqlens, int64_t max_seqlen, double scale);
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> prune_attention(
+    Tensor q, Tensor k, Tensor v, Tensor residual, Tensor cu_seqlens, int64_t max_seqlen, double scale,
+    std::optional<double> threshold, std::optional<double> keep_ratio, std::optional<Tensor> denominators,
+    std::optional<Tensor> protected_rows, bool protect_first);
+std::tuple<Tensor, Tensor> keep_threshold(Tensor importance, Tensor cu_seqlens, double threshold,
+                                          std::optional<Tensor> protected_rows, bool protect_first, bool capacity);
+std::tuple<Tensor, Tensor> keep_topk(Tensor importance, Tensor cu_seqlens, double keep_ratio,
+                                     std::optional<Tensor> protected_rows, bool protect_first, bool capacity);
+Tensor compact(Tensor x, Tensor keep_idx, int64_t total);
+std::vector<Tensor> compact_many(std::vector<Tensor> xs, Tensor keep_idx, int64_t total);
+std::tuple<Tensor, Tensor, Tensor> pack_index(Tensor attention_mask);
+std::tuple<Tensor, Tensor, Tensor> pack(Tensor x, Tensor attention_mask);
+Tensor unpack(Tensor packed, Tensor token_idx, int64_t batch, int64_t length);
+void store_exits_(Tensor out, Tensor x, Tensor token_idx, Tensor keep_idx);
+Tensor add_layer_norm(Tensor x, Tensor residual, Tensor weight, Tensor bias, double eps);
+Tensor pack_weight(Tensor weight);
+Tensor packed_linear(Tensor x, Tensor weight, std::optional<Tensor> bias, int64_t out_features, int64_t activation,
+                     std::optional<Tensor> rows);
+
+}  // namespace tokprune::torch_binding

@@ -1,0 +1,164 @@
+// What every op binding needs of torch: checks, allocation, threads. LibTorch stable ABI only, so that
+// one binary serves torch 2.10 and newer.
+//
+// Checks throw std::invalid_argument, which torch hands to Python as a ValueError. They stand in front of every
+// kernel, whoever calls: torch.ops directly, the public functions, an exported program.
+#pragma once
+
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <cstdlib>
+#include <initializer_list>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+
+#include "tokprune/tokprune.h"
+
+namespace tokprune::torch_binding {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+[[noreturn]] inline void fail(const std::string& message) { throw std::invalid_argument("tokprune: " + message); }
+
+inline std::string shape_of(const Tensor& t) {
+  std::string text = "(";
+  for (int64_t i = 0; i < t.dim(); ++i) text += (i ? ", " : "") + std::to_string(t.size(i));
+  return text + ")";
+}
+
+inline const char* type_name(ScalarType type) {
+  switch (type) {
+    case ScalarType::Float: return "float32";
+    case ScalarType::BFloat16: return "bfloat16";
+    case ScalarType::Int: return "int32";
+    case ScalarType::Long: return "int64";
+    case ScalarType::Bool: return "bool";
+    case ScalarType::Byte: return "uint8";
+    case ScalarType::Double: return "float64";
+    case ScalarType::Half: return "float16";
+    default: return "another dtype";
+  }
+}
+
+inline void check_cpu(const char* name, const Tensor& t) {
+  if (!t.is_cpu()) fail(std::string(name) + ": must be on the CPU like the other tensors");
+}
+
+inline void check_type(const char* name, const Tensor& t, ScalarType type) {
+  check_cpu(name, t);
+  if (t.scalar_type() != type)
+    fail(std::string(name) + ": must be " + type_name(type) + ", got " + type_name(t.scalar_type()));
+}
+
+// Exact shape; -1 stands for any size.
+inline void check_shape(const char* name, const Tensor& t, std::initializer_list<int64_t> shape) {
+  bool same = t.dim() == static_cast<int64_t>(shape.size());
+  std::string wanted = "(";
+  int64_t i = 0;
+  for (int64_t size : shape) {
+    wanted += (i ? ", " : "") + (size < 0 ? std::string("any") : std::to_string(size));
+    same = same && (size < 0 || t.size(i) == size);
+    ++i;
+  }
+  if (!same) fail(std::string(name) + ": must have shape " + wanted + "), got " + shape_of(t));
+}
+
+inline void check_contiguous(const char* name, const Tensor& t) {
+  if (!t.is_contiguous()) fail(std::string(name) + ": must be contiguous; call .contiguous() first");
+}
+
+inline void check_dense_rows(const char* name, const Tensor& t) {
+  if (t.size(t.dim() - 1) > 1 && t.stride(t.dim() - 1) != 1)
+    fail(std::string(name) + ": the last dimension must be contiguous; call .contiguous() first");
+}
+
+// Stride between rows, for tensors whose single row (or none) may carry any stride.
+inline int64_t row_stride(const Tensor& t) { return t.size(0) > 1 ? t.stride(0) : t.numel(); }
+
+inline DType float_type(const char* name, const Tensor& t) {
+  check_cpu(name, t);
+  if (t.scalar_type() == ScalarType::Float) return DType::kFloat32;
+  if (t.scalar_type() == ScalarType::BFloat16) return DType::kBFloat16;
+  fail(std::string(name) + ": must be float32 or bfloat16, got " + type_name(t.scalar_type()));
+}
+
+// Contiguous and uninitialised, without a look-up by operator name (aten::empty through the stable
+// dispatcher costs half a microsecond more).
+inline Tensor empty(std::initializer_list<int64_t> shape, ScalarType type) {
+  int64_t strides[8];
+  int64_t next = 1;
+  for (size_t i = shape.size(); i-- > 0;) {
+    strides[i] = next;
+    next *= *(shape.begin() + i);
+  }
+  AtenTensorHandle handle = nullptr;
+  const int32_t dtype = torch::stable::detail::to<int32_t>(torch::stable::detail::from(type));
+  if (aoti_torch_empty_strided(static_cast<int64_t>(shape.size()), shape.begin(), strides, dtype,
+                               aoti_torch_device_type_cpu(), 0, &handle) != 0)
+    throw std::runtime_error("tokprune: out of memory");
+  return Tensor(handle);
+}
+
+template <class T>
+const T* data(const Tensor& t) {
+  return static_cast<const T*>(t.data_ptr());
+}
+
+template <class T>
+T* mutable_data(const Tensor& t) {
+  return static_cast<T*>(t.data_ptr());
+}
+
+// torch's own thread pool, so that torch.set_num_threads is obeyed.
+inline Executor torch_executor() {
+  return {static_cast<int>(torch::stable::get_num_threads()), nullptr,
+          [](void*, int workers, void (*fn)(void*, int), void* context) {
+            torch::stable::parallel_for(0, workers, 1, [&](int64_t begin, int64_t end) {
+              for (int64_t w = begin; w < end; ++w) fn(context, static_cast<int>(w));
+            });
+          }};
+}
+
+// Scratch of the calling thread, kept between calls: the steady state allocates nothing but results.
+inline void* workspace(size_t bytes) {
+  struct Free {
+    void operator()(void* p) const { std::free(p); }
+  };
+  thread_local std::unique_ptr<void, Free> memory;
+  thread_local size_t capacity = 0;
+  if (bytes > capacity) {
+    memory.reset();
+    capacity = 0;
+    const size_t rounded = (bytes + 4095) / 4096 * 4096;
+    memory.reset(std::aligned_alloc(64, rounded));
+    if (!memory) throw std::runtime_error("tokprune: out of memory");
+    capacity = rounded;
+  }
+  return memory.get();
+}
+
+// cu_seqlens as int32 (batch + 1,), checked against the number of tokens.
+inline int64_t check_sequences(const Tensor& cu_seqlens, int64_t total, int64_t max_seqlen) {
+  check_type("cu_seqlens", cu_seqlens, ScalarType::Int);
+  check_shape("cu_seqlens", cu_seqlens, {-1});
+  check_contiguous("cu_seqlens", cu_seqlens);
+  if (cu_seqlens.size(0) < 1) fail("cu_seqlens: must have batch + 1 entries, got none");
+  const int64_t batch = cu_seqlens.size(0) - 1;
+  check_cu_seqlens(data<int32_t>(cu_seqlens), batch, total, max_seqlen);
+  return batch;
+}
+
+inline const uint8_t* check_protected(const std::optional<Tensor>& rows, int64_t total) {
+  if (!rows) return nullptr;
+  check_type("protected", *rows, ScalarType::Bool);
+  check_shape("protected", *rows, {total});
+  check_contiguous("protected", *rows);
+  return data<uint8_t>(*rows);
+}
+
+}  // namespace tokprune::torch_binding
