@@ -9,7 +9,7 @@ namespace tokprune {
 // context[i] = softmax(scale * q k^T) v within each sequence; importance[i] is the mean attention that
 // token i receives: 1 / (heads * D) * sum over heads and query rows of A[q, i], where D is
 // denominators[sequence], or the number of rows of the sequence if `denominators` is null
-// (LTP, eq. 4; DESIGN "importance"). No length x length matrix is stored.
+// (LTP, Kim et al., KDD 2022: the importance score). No length x length matrix is stored.
 struct AttentionArgs {
   DType dtype;           // of q, k, v and context
   const void* q;         // (total, heads, head_dim): heads contiguous, rows q_stride elements apart

@@ -28,22 +28,30 @@ static void add_layer_norm_rows(const AddLayerNormArgs& args, int64_t begin, int
       sum = add(sum, fill_tail(y, tail, 0.0f));
     }
     const vf mean = set1(reduce_add(sum) * inverse_width);
-    vf square = zero();
+    // Deviations, their squares and their own sum: what the rounded mean is off by is taken out again.
+    vf square = zero(), rest = zero();
     for (int j = 0; j < full; j += kLanes) {
       vf d = sub(load(buffer + j), mean);
+      store(buffer + j, d);
       square = fmadd(d, d, square);
+      rest = add(rest, d);
     }
     if (tail) {
       vf d = fill_tail(sub(load(buffer + full), mean), tail, 0.0f);
+      store(buffer + full, d);
       square = fmadd(d, d, square);
+      rest = add(rest, d);
     }
-    const vf factor = set1(1.0f / __builtin_sqrtf(reduce_add(square) * inverse_width + args.eps));
+    const float off = reduce_add(rest) * inverse_width;
+    const float difference = reduce_add(square) * inverse_width - off * off;
+    const float variance = difference < 0.0f ? 0.0f : difference;  // rounding of a constant row; NaN stays
+    const vf factor = set1(1.0f / __builtin_sqrtf(variance + args.eps)), offset = set1(off);
     for (int j = 0; j < full; j += kLanes) {
-      vf d = mul(sub(load(buffer + j), mean), factor);
+      vf d = mul(sub(load(buffer + j), offset), factor);
       T::store_vector(out + j, fmadd(d, T::load_vector(weight + j), T::load_vector(bias + j)));
     }
     if (tail) {
-      vf d = mul(sub(load(buffer + full), mean), factor);
+      vf d = mul(sub(load(buffer + full), offset), factor);
       T::store_vector(out + full, fmadd(d, T::load_vector(weight + full, tail), T::load_vector(bias + full, tail)), tail);
     }
   }

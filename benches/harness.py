@@ -1,0 +1,76 @@
+"""What every benchmark here shares: threads, correctness before timing, interleaved rounds, CSV and machine stamp.
+
+Numbers are ratios from one process; see docs/benchmarks.md for the rules.
+"""
+
+import argparse
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from tokprune_kernels import _core
+from tokprune_kernels.cli.machine import machine_stamp
+from tokprune_kernels.cli.table import format_table
+from tokprune_kernels.cli.timing import Timing, interleave
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+
+
+def arguments(description: str) -> argparse.Namespace:
+    """Parse the options that every benchmark has, and set the number of threads."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=40, help="interleaved rounds per workload")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the CSV and the machine stamp")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    return options
+
+
+def lengths_of(task: str) -> list[int]:
+    """Token counts of a task's texts, in their order: sst2 (validation), mrpc (test, pairs), 20news (test, cut at 512)."""
+    return json.loads((HERE / "lengths" / f"{task}.json").read_text())
+
+
+def require_close(name: str, actual: torch.Tensor, expected: torch.Tensor, tolerance: float) -> None:
+    """Refuse to go on to timing where a result is wrong (largest error relative to the largest value)."""
+    error = float((actual.double() - expected.double()).abs().max() / expected.double().abs().max())
+    if not error <= tolerance:
+        raise SystemExit(f"{name}: wrong result (relative error {error:.2g} > {tolerance:g}), so nothing is timed")
+
+
+def peak_flops(dtype: torch.dtype, threads: int) -> float:
+    """Measured multiply-add ceiling of the active ISA, FLOP/s, best of five short runs."""
+    bits = {torch.float32: 32, torch.bfloat16: 16}[dtype]
+    return max(_core.measure_peak(bits, seconds=0.1, threads=threads) for _ in range(5))
+
+
+def time_all(contenders: dict[str, Callable[[], object]], repeats: int) -> dict[str, Timing]:
+    """Interleaved timings without autograd."""
+    with torch.inference_mode():
+        return interleave(contenders, repeats, warmup=3)
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    return {torch.float32: "fp32", torch.bfloat16: "bf16"}[dtype]
+
+
+def publish(name: str, rows: list[dict], options: argparse.Namespace) -> None:
+    """Print the rows as a table and write them as CSV, with the machine they came from beside it."""
+    headers = list(rows[0])
+    print(format_table(headers, [[_short(row[header]) for header in headers] for row in rows]))
+    options.out.mkdir(parents=True, exist_ok=True)
+    with open(options.out / f"{name}.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, headers, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({key: _short(value) for key, value in row.items()} for row in rows)
+    stamp = machine_stamp() | {"active_isa": _core.active_isa(), "repeats": options.repeats}
+    (options.out / f"{name}.machine.json").write_text(json.dumps(stamp, indent=2) + "\n")
+
+
+def _short(value: object) -> object:
+    return f"{value:.4g}" if isinstance(value, float) else value

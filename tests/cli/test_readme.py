@@ -1,0 +1,37 @@
+"""The README holds what it promises: its example runs, its commands and files exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_example_runs(minilm_path, capsys):
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    name = "sentence-transformers/all-MiniLM-L6-v2"
+    assert f'"{name}"' in example and sum(map(bool, example.split("\n"))) <= 10
+    namespace = {}
+    exec(example.replace(name, str(minilm_path)), namespace)
+    assert "torch.Size([2, " in capsys.readouterr().out
+    kept = namespace["out"].pruning.kept_lengths
+    assert kept.shape == (7, 2) and (kept[-1] < kept[0]).all()
+
+
+def test_the_commands_are_make_targets():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"^make (\w+)", README, re.MULTILINE):
+        assert f"\n{target}:" in makefile
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/semantics.md"])
+def test_links_lead_somewhere(name):
+    page = ROOT / name
+    for link in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
+        assert (page.parent / link).exists(), link
+
+
+def test_the_results_section_can_be_generated():
+    assert README.count("<!-- results:begin -->") == README.count("<!-- results:end -->") == 1

@@ -1,0 +1,32 @@
+"""Interleaved timing."""
+
+import pytest
+
+from tokprune_kernels.cli.timing import Timing, interleave
+
+
+def test_rounds_are_interleaved_and_rotate():
+    calls = []
+    contenders = {name: (lambda name=name: calls.append(name)) for name in "abc"}
+    timings = interleave(contenders, repeats=3, warmup=1)
+    assert "".join(calls) == "abc" + "abc" + "bca" + "cab"
+    assert list(timings) == ["a", "b", "c"] and all(len(timing.samples_s) == 3 for timing in timings.values())
+
+
+def test_median_and_p95():
+    timing = Timing(tuple(float(value) for value in range(100, 0, -1)))
+    assert timing.median_s == 50.5 and timing.p95_s == 95.0
+    assert Timing((3.0, 1.0)).p95_s == 3.0
+    assert Timing((0.5,)).to_dict() == {"median_ms": 500.0, "p95_ms": 500.0, "samples_ms": [500.0]}
+
+
+def test_budget_stops_after_three_rounds():
+    progress = []
+    timings = interleave({"a": lambda: None}, 50, budget_s=0.0, progress=lambda *done: progress.append(done))
+    assert len(timings["a"].samples_s) == 3 and progress == [(1, 50), (2, 50), (3, 50)]
+
+
+@pytest.mark.parametrize("contenders, repeats", [({}, 1), ({"a": print}, 0)])
+def test_nothing_to_time(contenders, repeats):
+    with pytest.raises(ValueError, match="at least one"):
+        interleave(contenders, repeats)

@@ -1,0 +1,1 @@
+"""The command line `tokprune` (entry point: `tokprune_kernels.cli.main:main`)."""

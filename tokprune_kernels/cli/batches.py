@@ -1,0 +1,64 @@
+"""Padded batches (input_ids, attention_mask: (B, L) int64) from texts, or from bare lengths."""
+
+import torch
+
+from .errors import CliError, UsageError
+
+
+def encode_texts(tokenizer, texts: list[str], size: int, max_length: int) -> list[dict]:
+    """Tokenise texts, in their own order, into batches of `size` texts, each right-padded to its longest.
+
+    Texts are cut at `max_length` tokens.
+    """
+    batches = []
+    for start in range(0, len(texts), size):
+        encoded = tokenizer(
+            texts[start : start + size],
+            padding=True,
+            truncation=True,
+            max_length=max_length,
+            padding_side="right",
+            return_tensors="pt",
+        )
+        batches.append({name: encoded[name] for name in ("input_ids", "attention_mask")})
+    return batches
+
+
+def random_batch(lengths: list[int], size: int, config, max_length: int) -> dict:
+    """Return one right-padded batch of `size` texts of random tokens (seed 0).
+
+    The lengths are `lengths`, repeated in turn. Raises UsageError for a length that the model cannot take.
+    """
+    if max(lengths) > max_length:
+        raise UsageError(f"--lengths: {max(lengths)} is more than {max_length}, the longest text allowed here")
+    wanted = torch.tensor([lengths[row % len(lengths)] for row in range(size)])
+    attention_mask = (torch.arange(int(wanted.max())) < wanted[:, None]).long()
+    ids = torch.randint(0, config.vocab_size, attention_mask.shape, generator=torch.Generator().manual_seed(0))
+    return {"input_ids": ids * attention_mask, "attention_mask": attention_mask}
+
+
+def longest_allowed(config, tokenizer=None, wanted: int | None = None) -> int:
+    """Return the number of tokens at which texts are cut: `wanted`, or all that model and tokenizer can take.
+
+    Raises CliError where `wanted` is more than the model has positions for.
+    """
+    most = config.max_position_embeddings
+    if wanted is not None and wanted > most:
+        raise CliError(f"--max-length {wanted} is more than the {most} positions of the model")
+    return wanted or min(most, getattr(tokenizer, "model_max_length", most))
+
+
+def describe_lengths(batches: list[dict]) -> dict:
+    """Return numbers of texts, tokens and padded places of batches, for the head of a report."""
+    lengths = torch.cat([batch["attention_mask"].sum(dim=1) for batch in batches])
+    places = sum(batch["input_ids"].numel() for batch in batches)
+    return {
+        "texts": len(lengths),
+        "batches": len(batches),
+        "batch_size": len(batches[0]["input_ids"]),
+        "tokens": int(lengths.sum()),
+        "shortest": int(lengths.min()),
+        "longest": int(lengths.max()),
+        "padded_places": places,
+        "padding_share": 1 - int(lengths.sum()) / places,
+    }

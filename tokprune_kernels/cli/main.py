@@ -1,0 +1,65 @@
+"""Entry point of `tokprune`: finds the subcommands, parses the arguments, turns failures into exit codes.
+
+A subcommand is one module in `tokprune_kernels/cli/commands/`, named as the subcommand, with three names:
+`HELP` (one line), `add_arguments(parser)` and `run(args) -> int` (the exit code). Nothing else has to be edited.
+Command modules import torch and transformers inside `run`, never at the top, so that `--help` stays quick.
+"""
+
+import argparse
+import importlib
+import os
+import pkgutil
+import sys
+
+from . import commands
+from .errors import CliError
+
+
+class _OneLineParser(argparse.ArgumentParser):
+    """An argument parser that reports a usage error as one line (argparse prints the whole usage before it)."""
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def build_parser():
+    """Return the parser of `tokprune` with one subparser for each module in `commands`."""
+    from .._version import __version__
+
+    parser = _OneLineParser(prog="tokprune", description="Token pruning for BERT that really removes tokens.")
+    parser.add_argument("--version", action="version", version=f"tokprune-kernels {__version__}")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
+    for name in sorted(module.name for module in pkgutil.iter_modules(commands.__path__)):
+        command = importlib.import_module(f"{commands.__name__}.{name}")
+        subparser = subparsers.add_parser(
+            name, help=command.HELP, description=command.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        command.add_arguments(subparser)
+        subparser.set_defaults(run=command.run)
+    return parser
+
+
+def main(argv=None):
+    """Run `tokprune` with the arguments `argv` (default: those of the process) and return the exit code.
+
+    0 only on success, 1 where the work failed, 2 where the arguments were wrong, 130 where it was interrupted.
+    """
+    try:
+        args = build_parser().parse_args(argv)
+    except SystemExit as leaving:  # --help, --version and usage errors: argparse has printed what there is to say
+        return leaving.code if isinstance(leaving.code, int) else 0
+    try:
+        return args.run(args)
+    except CliError as error:
+        print(f"tokprune {args.command}: error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"tokprune {args.command}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `tokprune env | head -1`: the reader has left, that is no failure of ours to report
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

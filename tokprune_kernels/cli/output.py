@@ -1,0 +1,29 @@
+"""JSON files of results."""
+
+import argparse
+import json
+from pathlib import Path
+
+from .errors import CliError
+
+
+def add_json_argument(parser) -> None:
+    """Add --json FILE."""
+    parser.add_argument("--json", type=_writable, metavar="FILE", help="also write everything as JSON to FILE")
+
+
+def _writable(path: str) -> str:
+    """Say that a file cannot be written there before the work that would be lost (argparse type)."""
+    if not Path(path).parent.is_dir() or Path(path).is_dir():
+        raise argparse.ArgumentTypeError(f"cannot write {path!r}: no such folder, or a folder itself")
+    return path
+
+
+def write_json(path: str | None, content: dict) -> None:
+    """Write `content` to `path`; nothing where `path` is None. Raises CliError for a file that cannot be written."""
+    if path is None:
+        return
+    try:
+        Path(path).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise CliError(f"cannot write {path!r}: {error}") from error

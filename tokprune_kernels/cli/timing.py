@@ -1,0 +1,71 @@
+"""Interleaved timing: the one way this project compares speeds."""
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Wall-clock samples of one contender, in seconds, one for each round."""
+
+    samples_s: tuple[float, ...]
+
+    @property
+    def median_s(self) -> float:
+        """Median of the samples, seconds."""
+        return statistics.median(self.samples_s)
+
+    @property
+    def p95_s(self) -> float:
+        """95th percentile of the samples (nearest rank), seconds; the slowest sample where there are fewer than 20."""
+        ordered = sorted(self.samples_s)
+        return ordered[math.ceil(0.95 * len(ordered)) - 1]
+
+    def to_dict(self) -> dict:
+        """Return median, p95 and all samples in milliseconds, for JSON."""
+        return {
+            "median_ms": 1e3 * self.median_s,
+            "p95_ms": 1e3 * self.p95_s,
+            "samples_ms": [1e3 * sample for sample in self.samples_s],
+        }
+
+
+def interleave(
+    contenders: Mapping[str, Callable[[], object]],
+    repeats: int,
+    warmup: int = 1,
+    budget_s: float | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Timing]:
+    """Time every contender once a round, for `repeats` rounds, and return their timings under the same names.
+
+    Rounds are interleaved, and each starts with another contender, so that a machine that slows down or speeds up
+    (frequency, neighbours, caches left warm by the one before) does so for all of them alike.
+
+    contenders: name -> function without arguments. repeats: rounds, at least 1. warmup: untimed rounds before.
+    budget_s: no new round starts when this many seconds have gone since the first timed one (at least 3 rounds run).
+    progress: called with (rounds done, rounds wanted) after each round.
+    Raises ValueError for no contenders or repeats < 1.
+    """
+    if not contenders or repeats < 1:
+        raise ValueError(f"need at least one contender and one repeat, got {len(contenders)} and {repeats}")
+    names = list(contenders)
+    samples: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(warmup):
+        for name in names:
+            contenders[name]()
+    begin = time.perf_counter()
+    for done in range(repeats):
+        if budget_s is not None and done >= 3 and time.perf_counter() - begin > budget_s:
+            break
+        first = done % len(names)
+        for name in names[first:] + names[:first]:
+            start = time.perf_counter()
+            contenders[name]()
+            samples[name].append(time.perf_counter() - start)
+        if progress is not None:
+            progress(done + 1, repeats)
+    return {name: Timing(tuple(values)) for name, values in samples.items()}

@@ -1,0 +1,62 @@
+"""What one layer computes around its attention: `qkv` before it, `finish` after it.
+
+Written in terms of callables, which are the modules themselves or packed forms of them (see `packed`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from .modules import LayerModules
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer as the loop runs it, on packed rows.
+
+    qkv: x (T, H) -> q, k, v, each (T, N_h, d).   attention_out: context (T, N_h * d) -> (T, H).
+    up: x -> activated (T, F).   down: back to (T, H).   norm_*: (new, residual) -> LayerNorm(new + residual).
+    checkpoint: runs a function of tensors under gradient checkpointing, or None.
+    """
+
+    qkv: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
+    attention_out: Callable[[Tensor], Tensor]
+    norm_attention: Callable[[Tensor, Tensor], Tensor]
+    up: Callable[[Tensor], Tensor]
+    down: Callable[[Tensor], Tensor]
+    norm_output: Callable[[Tensor, Tensor], Tensor]
+    scale: float
+    checkpoint: Callable | None = None
+
+    def finish(self, context: Tensor, residual: Tensor) -> Tensor:
+        """The rest of the layer, for the tokens that stay: context (T, N_h, d) and residual (T, H) -> (T, H)."""
+        # Decisions lie before this, so that recomputing it under checkpointing cannot decide differently.
+        if self.checkpoint is not None:
+            return self.checkpoint(self._finish, context, residual)
+        return self._finish(context, residual)
+
+    def _finish(self, context: Tensor, residual: Tensor) -> Tensor:
+        x = self.norm_attention(self.attention_out(context.flatten(1)), residual)
+        return self.norm_output(self.down(self.up(x)), x)
+
+
+def module_layer(modules: LayerModules) -> Layer:
+    """The layer through its modules: any dtype and device, gradients, dropout, autocast, wrapped projections."""
+
+    def qkv(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        projections = (modules.query, modules.key, modules.value)
+        return tuple(project(x).unflatten(1, (modules.heads, modules.head_dim)) for project in projections)
+
+    return Layer(
+        qkv=qkv,
+        attention_out=lambda context: modules.dropout_attention(modules.attention_out(context)),
+        norm_attention=lambda x, residual: modules.norm_attention(x + residual),
+        up=lambda x: modules.activation(modules.up(x)),
+        down=lambda x: modules.dropout_output(modules.down(x)),
+        norm_output=lambda x, residual: modules.norm_output(x + residual),
+        scale=modules.scale,
+        checkpoint=modules.checkpoint,
+    )

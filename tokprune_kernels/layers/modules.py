@@ -1,0 +1,52 @@
+"""The one view of an encoder layer that the loop knows, whatever the model calls its modules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True)
+class LayerModules:
+    """The modules of one encoder layer that normalises after its residuals; models/ builds it for each model type.
+
+    query, key, value: (., H) -> (., heads * head_dim).   attention_out: back to (., H).
+    dropout_probabilities, dropout_attention, dropout_output: of the attention probabilities, and before the two residuals.
+    norm_attention, norm_output: after the two residuals.   up, activation, down: the feed-forward part.
+    activation_name: "gelu", "gelu_tanh" or "relu" if the activation is one of them, else None.
+    scale: factor on the attention scores.   checkpoint: runs a function of tensors under gradient checkpointing, or None.
+    """
+
+    query: nn.Module
+    key: nn.Module
+    value: nn.Module
+    dropout_probabilities: nn.Module
+    attention_out: nn.Module
+    dropout_attention: nn.Module
+    norm_attention: nn.Module
+    up: nn.Module
+    activation: Callable[[Tensor], Tensor]
+    activation_name: str | None
+    down: nn.Module
+    dropout_output: nn.Module
+    norm_output: nn.Module
+    heads: int
+    head_dim: int
+    scale: float
+    checkpoint: Callable | None = None
+
+    def __post_init__(self) -> None:
+        dropout = self.dropout_probabilities
+        if dropout.training and dropout.p > 0:
+            raise ValueError(
+                f"attention dropout ({dropout.p}) is not supported in training: importance is the mean of the attention "
+                "probabilities themselves. Set attention_probs_dropout_prob=0 in the config, for example "
+                "from_pretrained(..., attention_probs_dropout_prob=0.0), or call model.eval()"
+            )
+
+    @property
+    def dropouts(self) -> tuple[nn.Module, ...]:
+        """All dropout modules."""
+        return self.dropout_probabilities, self.dropout_attention, self.dropout_output

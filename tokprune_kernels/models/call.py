@@ -1,0 +1,36 @@
+"""What one forward call hands from hook to encoder to hook."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..layers.recorder import PruningOutput
+from ..packing import PackedBatch
+
+# The keyword argument that carries it: transformers hands unknown ones down to the encoder. So no global and no attribute
+# of the model is needed, and concurrent calls cannot mix.
+KEYWORD = "tokprune_call"
+
+
+@dataclass(slots=True)
+class Call:
+    """The wishes of one call of a model, its batch, and what the encoder gives back besides its output.
+
+    by_head: a model with a head was called; its hook completes the output.
+    first_token_only: only each text's first live state is wanted.
+    output_pruning, output_hidden_states (whether, or which): what is wanted besides.   return_dict: whether as a dict or as a tuple.
+    batch, protected ((T,) bool or None): of the packed input, set before the base model runs.
+    hidden_states (num_layers + 1 of (B, L, H)), pruning: set by the encoder if wanted.
+    """
+
+    by_head: bool = False
+    first_token_only: bool = False
+    output_pruning: bool = False
+    output_hidden_states: bool | int | list[int] = False
+    return_dict: bool = True
+    batch: PackedBatch | None = None
+    protected: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    pruning: PruningOutput | None = None

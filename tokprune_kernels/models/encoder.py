@@ -1,0 +1,115 @@
+"""The encoder that takes the place of a model's own: it runs on packed tokens and restores the padded output."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
+
+from ..layers.compute import module_layer
+from ..layers.exits import ExitBuffer, ExitList, Exits
+from ..layers.kernels import has_packed_linear, select_kernels
+from ..layers.loop import Alive, Run, run_layers
+from ..layers.packed import PackedLayers, View
+from ..layers.recorder import HiddenStates, Recorder
+from ..packing import first_rows
+from ..pruning_config import PruningConfig
+from .call import KEYWORD, Call
+
+
+class PrunedEncoder(nn.Module):
+    """Runs the layers of a Hugging Face encoder and removes tokens on the way.
+
+    layer: the original ModuleList, under its original name, so that checkpoints keep their format.
+    """
+
+    def __init__(self, layer: nn.ModuleList, config: Any, view: View, pruning: PruningConfig | Mapping | None):
+        super().__init__()
+        self.layer = layer
+        self.config = config
+        self.view = view
+        self.packed_layers = PackedLayers()
+        self.set_pruning(pruning)
+
+    def set_pruning(self, pruning: PruningConfig | Mapping | None) -> None:
+        """Prune by this configuration from now on; None = dense. It is written to config.pruning as well.
+
+        Raises TypeError unless it is a PruningConfig or a dict of one, ValueError if it does not fit the number of layers.
+        """
+        pruning = as_pruning_config(pruning)
+        pruning.validate(len(self.layer))
+        self.pruning = pruning
+        self.config.pruning = pruning.to_dict()
+
+    def train(self, mode: bool = True) -> PrunedEncoder:
+        """As nn.Module.train; packed weights are dropped, since weights that train change under them."""
+        if mode:
+            self.packed_layers.clear()
+        return super().train(mode)
+
+    def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None, **kwargs: Any):
+        """hidden_states (1, T, H) of the packed tokens -> last_hidden_state (B, L, H), or (B, 1, H) for first-token heads."""
+        call: Call | None = kwargs.get(KEYWORD)
+        if call is None:
+            raise ValueError(
+                "a pruned encoder runs only inside its model: call model(...), not model.encoder(...) or model.forward(...)"
+            )
+        x = hidden_states.squeeze(0)
+        if torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in self.parameters())):
+            output = self._run(x, call, differentiable=True)
+        elif self._runs_packed(x):
+            # The gradient formulas are registered in Python; without gradients the way around them saves a few
+            # microseconds an op.
+            with torch._C._AutoDispatchBelowAutograd():
+                output = self._run(x, call, packed=True)
+        else:
+            output = self._run(x, call)
+        return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=output)
+
+    def _runs_packed(self, x: Tensor) -> bool:
+        return (
+            not self.training
+            and not torch.compiler.is_compiling()
+            and has_packed_linear(x)
+            and not torch.is_autocast_enabled("cpu")
+        )
+
+    def _run(self, x: Tensor, call: Call, differentiable: bool = False, packed: bool = False) -> Tensor:
+        batch, pruning = call.batch, self.pruning
+        kernels = select_kernels(x, x.shape[1] // self.config.num_attention_heads)
+        if packed:
+            layers = self.packed_layers.get(self.layer, self.view, x.dtype, kernels)
+        else:
+            layers = [module_layer(self.view(layer)) for layer in self.layer]
+        states_wanted = call.output_hidden_states is not None and call.output_hidden_states is not False
+        # A first token that may leave has an exit state, which must be restored.
+        first_only = call.first_token_only and pruning.protect_first and not states_wanted
+        exits = Exits(batch) if first_only else ExitList(batch) if differentiable else ExitBuffer(batch, kernels)
+        recorder = Recorder(batch) if call.output_pruning else None
+        hidden_states = HiddenStates(exits) if states_wanted else None
+
+        alive = Alive(x, batch.token_idx, batch.cu_seqlens, call.protected)
+        run_layers(Run(batch, pruning, kernels, exits, recorder, hidden_states), layers, alive)
+
+        if recorder is not None:
+            call.pruning = recorder.finish(alive.token_idx, alive.cu_seqlens)
+        if first_only:
+            return first_rows(alive.x, alive.cu_seqlens)[:, None]
+        if hidden_states is None:
+            return exits.restore(alive.x, alive.token_idx)
+        call.hidden_states = tuple(hidden_states.states)
+        return call.hidden_states[-1]
+
+
+def as_pruning_config(pruning: PruningConfig | Mapping | None) -> PruningConfig:
+    """A PruningConfig from one, from its dict, or None (dense); TypeError for anything else."""
+    if pruning is None:
+        return PruningConfig.dense()
+    if isinstance(pruning, PruningConfig):
+        return pruning
+    if isinstance(pruning, Mapping):
+        return PruningConfig.from_dict(pruning)
+    raise TypeError(f"pruning must be a PruningConfig, its to_dict() or None, got {pruning!r}")

@@ -1,0 +1,105 @@
+"""The hooks around a Hugging Face model: they pack the input before its embeddings and complete its output.
+
+So embeddings, pooler and heads run unchanged, the embeddings on live tokens only. All are module-level functions: a model
+that carries them can be copied and pickled.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..packing import PackedBatch
+from .call import KEYWORD, Call
+from .inputs import pack_inputs, protected_tokens, refuse_unsupported
+
+
+def install_hooks(model: nn.Module, base: nn.Module, first_token_only: bool) -> list:
+    """Put the hooks on a base model and, if it is another module, on the model with the head; returns their handles.
+
+    first_token_only: the head reads nothing but the pooled first token.
+    """
+    handles = [
+        base.register_forward_pre_hook(enter_base, with_kwargs=True),
+        base.register_forward_hook(leave_base, with_kwargs=True),
+    ]
+    if model is not base:
+        enter_head = enter_first_token_head if first_token_only else enter_token_head
+        handles += [
+            model.register_forward_pre_hook(enter_head, with_kwargs=True),
+            model.register_forward_hook(leave_head, with_kwargs=True),
+        ]
+    return handles
+
+
+def enter_token_head(model: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict]:
+    """Before a model with a head: open the call, which travels to the base model in the keyword arguments."""
+    return args, _open(model, kwargs, Call(by_head=True))
+
+
+def enter_first_token_head(model: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict]:
+    """As `enter_token_head`, for a head that reads nothing but the pooled first token."""
+    return args, _open(model, kwargs, Call(by_head=True, first_token_only=True))
+
+
+def leave_head(model: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> Any:
+    """After a model with a head: add out.pruning if it was asked for, give a tuple if that was."""
+    return _close(output, kwargs[KEYWORD])
+
+
+def enter_base(base: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict]:
+    """Before the base model: pack its input."""
+    arguments = {**dict(zip(base.encoder.argument_names, args)), **kwargs}
+    if KEYWORD not in arguments:
+        arguments = _open(base, arguments, Call())
+    call = arguments[KEYWORD]
+    refuse_unsupported(base.config, arguments)
+    wanted = arguments.pop("output_hidden_states", None)
+    call.output_hidden_states = base.config.output_hidden_states if wanted is None else wanted
+    call.batch = pack_inputs(base.config, arguments)
+    call.protected = protected_tokens(base.encoder.pruning.protected_token_ids, arguments)
+    return (), arguments
+
+
+def leave_base(base: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> Any:
+    """After the base model: hidden states, and the pooled output where a text does not start in column 0."""
+    call = kwargs[KEYWORD]
+    if call.hidden_states is not None:
+        output["hidden_states"] = _selected(call.hidden_states, call.output_hidden_states)
+    restored = output.last_hidden_state
+    if base.pooler is not None and not call.batch.starts_at_zero and restored.shape[1] == call.batch.length:
+        output["pooler_output"] = base.pooler(_first_live(restored, call.batch))
+    return output if call.by_head else _close(output, call)
+
+
+def _open(model: nn.Module, kwargs: dict[str, Any], call: Call) -> dict[str, Any]:
+    """The keyword arguments with the call in them; the model is made to return a dict, which alone can be added to."""
+    kwargs = dict(kwargs)
+    call.output_pruning = bool(kwargs.pop("output_pruning", False))
+    wanted = kwargs.pop("return_dict", None)
+    call.return_dict = model.config.return_dict if wanted is None else wanted
+    return {**kwargs, "return_dict": True, KEYWORD: call}
+
+
+def _close(output: Any, call: Call) -> Any:
+    if call.pruning is not None:
+        output["pruning"] = call.pruning
+    return output if call.return_dict else output.to_tuple()
+
+
+def _selected(states: tuple[Tensor, ...], wanted: bool | int | list[int]) -> tuple[Tensor | None, ...]:
+    """All hidden states, or None in place of those that were not asked for, as transformers gives them."""
+    if isinstance(wanted, bool):
+        return states
+    chosen = {index % len(states) for index in ([wanted] if isinstance(wanted, int) else wanted)}
+    return tuple(state if index in chosen else None for index, state in enumerate(states))
+
+
+def _first_live(restored: Tensor, batch: PackedBatch) -> Tensor:
+    """(B, 1, H): the state of each text's first live token; that of column 0, zeros, for an empty text."""
+    columns = torch.zeros(batch.batch, dtype=torch.long, device=restored.device)
+    starts, texts = batch.cu_seqlens[:-1], batch.lengths > 0
+    columns[texts] = batch.token_idx[starts[texts]].long() % batch.length
+    return restored[torch.arange(batch.batch, device=restored.device), columns][:, None]

@@ -1,0 +1,113 @@
+"""The input of a base model: what is refused, and the packed form that its embeddings get."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..packing import PackedBatch
+
+_UNSUPPORTED = {
+    "encoder_hidden_states": "cross-attention",
+    "encoder_attention_mask": "cross-attention",
+    "past_key_values": "a key/value cache",
+    "use_cache": "a key/value cache",
+    "output_attentions": "returning attention maps, which are never formed,",
+}
+_IDS = (torch.int64, torch.int32)
+
+
+def refuse_unsupported(config: Any, arguments: dict[str, Any]) -> None:
+    """Raise ValueError if something is asked for that a pruned encoder cannot do."""
+    if getattr(config, "output_attentions", False) and arguments.get("output_attentions") is None:
+        arguments = {**arguments, "output_attentions": True}
+    for name, what in _UNSUPPORTED.items():
+        value = arguments.get(name)
+        if value is not None and value is not False:
+            raise ValueError(f"{what} is not supported by a pruned encoder: leave out {name}")
+    if getattr(config, "is_decoder", False):
+        raise ValueError("a decoder cannot be pruned: set config.is_decoder=False for an encoder")
+
+
+def pack_inputs(config: Any, arguments: dict[str, Any]) -> PackedBatch:
+    """Replace the padded input in `arguments` by the packed one, (1, T), in place; returns where its tokens belong.
+
+    Positions count live tokens only, so that padding of any kind is moot; a caller's own position_ids are used as given.
+    Raises ValueError or TypeError naming the argument that is wrong.
+    """
+    name, tokens = _tokens(arguments)
+    batch, length = tokens.shape[:2]
+    mask = arguments.get("attention_mask")
+    packed = _packed_batch(mask, batch, length, tokens.device)
+    arguments[name] = packed.select(tokens)[None]
+    token_types = arguments.get("token_type_ids")
+    if token_types is not None:
+        arguments["token_type_ids"] = packed.select(_expanded("token_type_ids", token_types, batch, length))[None]
+    positions = arguments.get("position_ids")
+    if positions is not None:
+        positions = packed.select(_expanded("position_ids", positions, batch, length))
+    elif packed.max_seqlen <= config.max_position_embeddings:
+        positions = packed.position.long()
+    else:
+        raise ValueError(
+            f"{name} holds a text of {packed.max_seqlen} tokens, but the model has {config.max_position_embeddings} positions: "
+            "truncate it, for example with tokenizer(..., truncation=True)"
+        )
+    arguments["position_ids"] = positions[None]
+    # transformers hands a 4-D mask on as it is. Anything else would make it form a T x T one with some attn_implementations.
+    arguments["attention_mask"] = tokens.new_empty((1, 1, 0, 0))
+    return packed
+
+
+def protected_tokens(token_ids: tuple[int, ...], arguments: dict[str, Any]) -> Tensor | None:
+    """(T,) bool: which packed input ids are never pruned; None if there are none to look for."""
+    if not token_ids:
+        return None
+    ids = arguments.get("input_ids")
+    if ids is None:
+        raise ValueError("protected_token_ids needs input_ids: embeddings do not say which token is which")
+    return torch.isin(ids[0], torch.tensor(token_ids, device=ids.device))
+
+
+def _tokens(arguments: dict[str, Any]) -> tuple[str, Tensor]:
+    """Name and value of the one of input_ids (B, L) and inputs_embeds (B, L, H) that was given."""
+    ids, embeds = arguments.get("input_ids"), arguments.get("inputs_embeds")
+    if (ids is None) == (embeds is None):
+        raise ValueError("give exactly one of input_ids and inputs_embeds")
+    name, tokens, dims = ("input_ids", ids, 2) if embeds is None else ("inputs_embeds", embeds, 3)
+    if not isinstance(tokens, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(tokens).__name__}; ask the tokenizer for return_tensors='pt'")
+    if tokens.dim() != dims:
+        shape = "(batch, length)" if dims == 2 else "(batch, length, hidden)"
+        raise ValueError(f"{name} must be {shape}, got shape {tuple(tokens.shape)}")
+    if dims == 2 and tokens.dtype not in _IDS:
+        raise TypeError(f"input_ids must be int64 or int32, got {tokens.dtype}")
+    return name, tokens
+
+
+def _packed_batch(mask: Any, batch: int, length: int, device: torch.device) -> PackedBatch:
+    if mask is None:
+        return PackedBatch.unpadded(batch, length, device)
+    if not isinstance(mask, Tensor):
+        raise TypeError(f"attention_mask must be a torch.Tensor, got {type(mask).__name__}")
+    if mask.dim() != 2:
+        raise ValueError(
+            f"attention_mask must be (batch, length) with 1 for tokens and 0 for padding, got shape {tuple(mask.shape)}: "
+            "masks over pairs of tokens are not supported by a pruned encoder"
+        )
+    if mask.shape != (batch, length):
+        raise ValueError(f"attention_mask must have the shape of the input, {(batch, length)}, got {tuple(mask.shape)}")
+    if mask.is_complex():
+        raise TypeError(f"attention_mask must be of a real dtype, got {mask.dtype}")
+    return PackedBatch.from_mask(mask.to(device))
+
+
+def _expanded(name: str, values: Any, batch: int, length: int) -> Tensor:
+    """values (B, L) or (1, L) as (B, L)."""
+    if not isinstance(values, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(values).__name__}")
+    if values.shape not in ((batch, length), (1, length)):
+        raise ValueError(f"{name} must have the shape of the input, {(batch, length)}, got {tuple(values.shape)}")
+    return values.expand(batch, length)

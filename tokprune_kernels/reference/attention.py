@@ -1,0 +1,60 @@
+"""Attention within each sequence of a packed batch, and the importance of its tokens."""
+
+from itertools import pairwise
+
+import torch
+
+
+def attn_importance(q, k, v, cu_seqlens, max_seqlen, scale, denominators=None):
+    """Context (T, N_h, d) and importance (T,): s_i = 1/(N_h D) sum_h sum_q A_h[q, i], A = softmax(scale QK^T) (LTP)."""
+    contexts, scores = [_wide(v[:0])], [_wide(q[:0, 0, 0])]
+    for sequence, rows in enumerate(_sequences(cu_seqlens)):
+        probabilities = _probabilities(q[rows], k[rows], scale)
+        denominator = rows.stop - rows.start if denominators is None else denominators[sequence]
+        contexts.append(torch.einsum("hqk,khd->qhd", probabilities, _wide(v[rows])))
+        scores.append(probabilities.sum(dim=(0, 1)) / (q.shape[1] * denominator))
+    return torch.cat(contexts).to(q.dtype), torch.cat(scores)
+
+
+def varlen_attention(q, k, v, cu_seqlens, max_seqlen, scale):
+    """The context of `attn_importance` without the importance."""
+    return attn_importance(q, k, v, cu_seqlens, max_seqlen, scale)[0]
+
+
+def attn_importance_backward(grad_context, grad_importance, q, k, v, cu_seqlens, scale, denominators=None):
+    """Gradients of q, k and v from those of context and importance.
+
+    With P the probabilities, dP = grad_context V^T and g = grad_importance:
+    dS = P * (dP + g_j/(N_h D) - rowsum(P * (dP + g_j/(N_h D)))). Plain torch throughout, so it can be differentiated again.
+    """
+    grads = [(_wide(q[:0]), _wide(k[:0]), _wide(v[:0]))]
+    for sequence, rows in enumerate(_sequences(cu_seqlens)):
+        probabilities = _probabilities(q[rows], k[rows], scale)
+        denominator = rows.stop - rows.start if denominators is None else denominators[sequence]
+        grad_rows = _wide(grad_context[rows])
+        grad_p = torch.einsum("qhd,khd->hqk", grad_rows, _wide(v[rows]))
+        grad_p = grad_p + _wide(grad_importance[rows]) / (q.shape[1] * denominator)
+        grad_s = probabilities * (grad_p - (probabilities * grad_p).sum(dim=-1, keepdim=True)) * scale
+        grads.append(
+            (
+                torch.einsum("hqk,khd->qhd", grad_s, _wide(k[rows])),
+                torch.einsum("hqk,qhd->khd", grad_s, _wide(q[rows])),
+                torch.einsum("hqk,qhd->khd", probabilities, grad_rows),
+            )
+        )
+    return tuple(torch.cat(parts).to(q.dtype) for parts in zip(*grads, strict=True))
+
+
+def _sequences(cu_seqlens):
+    """Row ranges of the sequences, empty ones included."""
+    return [slice(start, end) for start, end in pairwise(cu_seqlens.tolist())]
+
+
+def _probabilities(q, k, scale):
+    """(N_h, n, n) attention probabilities of one sequence."""
+    return torch.einsum("qhd,khd->hqk", _wide(q), _wide(k)).mul(scale).softmax(dim=-1)
+
+
+def _wide(x):
+    """x in the dtype that sums are taken in: float64 stays, everything else becomes float32."""
+    return x if x.dtype == torch.float64 else x.float()
