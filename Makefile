@@ -34,6 +34,7 @@ bench: setup
 	$(RUN) benches/bench_attention.py $(ARGS)
 	$(RUN) benches/bench_gather.py $(ARGS)
 	$(RUN) benches/bench_model.py $(ARGS)
+	$(RUN) benches/readme_table.py
 
 setup: $(EXTENSION)
 

@@ -35,12 +35,13 @@ def padded_inputs(q, k, v, lengths):
 
 
 def eager(q, k, v, mask):
-    """Attention and column means as the papers' code computes them: the whole L x L map."""
-    scores = (q @ k.transpose(-1, -2)).mul_(SCALE)
+    """Attention as Hugging Face's eager path computes it, and the column means that give the importance (LTP, ToP)."""
+    scores = torch.matmul(q, k.transpose(2, 3)) * SCALE
     if mask is not None:
-        scores = scores.masked_fill_(~mask, float("-inf"))
-    probabilities = scores.softmax(-1)
-    return probabilities @ v, probabilities.mean(dim=(1, 2))
+        scores = scores + torch.where(mask, 0.0, torch.finfo(scores.dtype).min).to(scores.dtype)
+    probabilities = torch.nn.functional.softmax(scores, dim=-1, dtype=torch.float32).to(q.dtype)
+    context = torch.matmul(probabilities, v).transpose(1, 2).contiguous()
+    return context, probabilities.mean(dim=(1, 2), dtype=torch.float32)
 
 
 def measure(name, lengths, dtype, options):

@@ -1,4 +1,4 @@
-// The plan of one attention call: which (sequence, head, chunk) runs when, and where its sums go.
+// The plan of one attention call: which heads or chunks of which sequence run when, and where their sums go.
 #pragma once
 
 #include <atomic>
@@ -17,7 +17,7 @@ class AttentionPlan {
   // context and importance are written.
   template <class Finished>
   void run(const KernelTable& kernels, const Executor& executor, const Finished& finished) {
-    parallel_tasks(executor, task_begin_[args_.batch], grain_, [&](int64_t task, int worker) {
+    parallel_tasks(executor, task_begin_[args_.batch], 1, [&](int64_t task, int worker) {
       const Position p = locate(task);
       run_task(kernels, p, scratch_ + static_cast<size_t>(worker) * scratch_bytes_);
       // The last task of a sequence sees the sums of all the others (acquire-release).
@@ -29,20 +29,25 @@ class AttentionPlan {
   }
 
  private:
+  // Heads [head, head_end) of a sequence; all their chunks, or the one that is `part`.
   struct Position {
-    int64_t sequence, head;
+    int64_t sequence, head, head_end;
     int part;
   };
 
   int64_t length(int64_t b) const { return static_cast<int64_t>(args_.cu_seqlens[b + 1]) - args_.cu_seqlens[b]; }
   int64_t parts(int64_t length) const;
+  int64_t heads_per_task(int64_t length) const;
+  int64_t task_count(int64_t length) const;
   Position locate(int64_t task) const;
   void run_task(const KernelTable& kernels, const Position& p, char* scratch) const;
+  void fetch_heads(const Position& p) const;
+  void run_head(const KernelTable& kernels, const Position& p, int64_t head, char* scratch) const;
   void reduce(const KernelTable& kernels, int64_t b) const;
 
   const AttentionArgs& args_;
   bool split_;                       // tasks are chunks, not whole (sequence, head) pairs
-  int64_t grain_;                    // tasks claimed at a time
+  int64_t most_heads_;               // of a task
   int32_t* order_;                   // sequences, longest first
   int64_t* task_begin_;              // first task of the i-th sequence in that order; the end
   std::atomic<int32_t>* remaining_;  // tasks of a sequence that have not finished

@@ -7,6 +7,8 @@ import torch
 
 from tokprune_kernels import PruningConfig
 from tokprune_kernels.cli import checks, comparison
+from tokprune_kernels.cli.batches import random_batch
+from tokprune_kernels.cli.loading import load_model
 
 from .conftest import LAYERS, TEXTS
 
@@ -128,6 +130,19 @@ def test_wrong_results_are_not_timed(tokprune, tiny_bert, tmp_path, monkeypatch,
     code, _, err = tokprune("bench", tiny_bert, "--lengths", "9,4", "--thresholds", "0,0.1,0.12", "--json", path)
     assert code == 1 and "nothing was timed" in err and words in err and err.count("\n") == 1
     assert not path.exists()
+
+
+@pytest.mark.parametrize("position", ["after_attention", "before_layer"])
+@pytest.mark.parametrize("row", range(LAYERS + 1))
+def test_any_row_of_kept_tokens_is_checked(tiny_bert, position, row):
+    config = PruningConfig.top([1.0, 0.8, 0.8], position=position)
+    model = load_model(str(tiny_bert)).model
+    batch, contenders = random_batch([9, 6], 2, model.config, 64), comparison.Comparison(model, {"pruned": config})
+    pruning = contenders.observe("pruned", batch)[1]
+    assert checks.check_decisions("kept", batch, pruning, config).passed
+    kept = pruning.kept_mask.clone()
+    kept[row, 0, 4] ^= True
+    assert not checks.check_decisions("kept", batch, pruning._replace(kept_mask=kept), config).passed
 
 
 def test_shapes_that_differ_are_wrong():

@@ -45,9 +45,8 @@ def check_close(
     difference = (got.double() - expected.double()).abs().max().item()
     absolute, share = _TOLERANCE[dtype or expected.dtype]
     allowed = max(absolute, share * expected.double().abs().max().item())
-    return Check(
-        name, difference <= allowed, f"largest difference {difference:.1e}, allowed {allowed:.1e}"
-    )  # NaN fails
+    detail = f"largest difference {difference:.1e}, allowed {allowed:.1e}"
+    return Check(name, difference <= allowed, detail)  # a NaN is not <= anything
 
 
 def check_decisions(name: str, batch: dict, pruning, config) -> Check:
@@ -56,19 +55,18 @@ def check_decisions(name: str, batch: dict, pruning, config) -> Check:
     batch: input_ids and attention_mask (B, L). pruning: the `PruningOutput` of a run with `config`.
     """
     kept, importance = pruning.kept_mask, pruning.importance
-    entry = 0 if config.position == "after_attention" else 1
+    shift = 1 if config.position == "after_attention" else 0  # row of kept_mask that layer 0 decides
     protected = torch.isin(batch["input_ids"], torch.tensor(config.protected_token_ids, dtype=batch["input_ids"].dtype))
     wrong = [] if torch.equal(kept[0], batch["attention_mask"] != 0) else ["input"]
-    for layer in range(len(importance)):
-        before, after = (layer, layer + 1) if entry == 0 else (max(layer - 1, 0), layer)
-        expected = kept[before].clone()
-        if config.prunes_at(layer):
-            expected[kept[before]] = _decide(importance[before], kept[before], protected, layer, config)
-        if not torch.equal(expected, kept[after]):
+    for row in range(1, len(kept)):
+        expected, layer = kept[row - 1].clone(), row - shift
+        if layer < len(importance) and config.prunes_at(layer):
+            alive = kept[row - 1]
+            expected[alive] = _decide(importance[row - 1], alive, protected, layer, config)
+        if not torch.equal(expected, kept[row]):
             wrong.append(str(layer))
-    return Check(
-        name, not wrong, f"in all {len(importance)} layers" if not wrong else f"not at layer {', '.join(wrong)}"
-    )
+    detail = f"not at layer {', '.join(wrong)}" if wrong else f"in all {len(importance)} layers"
+    return Check(name, not wrong, detail)
 
 
 def _decide(importance, alive, protected, layer, config):

@@ -31,9 +31,8 @@ def implementation() -> dict:
         "compiled": status.loaded,
         "detail": status.detail,
         "path": status.path,
-        "ops": dict.fromkeys(
-            sorted(schemas.NAMES), runs
-        ),  # on CPU tensors: all of them or none, the loader sees to that
+        # On CPU tensors: all of them or none, the loader sees to that.
+        "ops": dict.fromkeys(sorted(schemas.NAMES), runs),
         "core": core,
     }
 

@@ -1,6 +1,7 @@
 """Interleaved timing: the one way this project compares speeds."""
 
 import math
+import random
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -42,8 +43,8 @@ def interleave(
 ) -> dict[str, Timing]:
     """Time every contender once a round, for `repeats` rounds, and return their timings under the same names.
 
-    Rounds are interleaved, and each starts with another contender, so that a machine that slows down or speeds up
-    (frequency, neighbours, caches left warm by the one before) does so for all of them alike.
+    Rounds are interleaved, so that a machine that slows down or speeds up does so for all of them alike, and each round
+    runs in an order of its own (shuffled, the same in every process), so that none always inherits another's caches.
 
     contenders: name -> function without arguments. repeats: rounds, at least 1. warmup: untimed rounds before.
     budget_s: no new round starts when this many seconds have gone since the first timed one (at least 3 rounds run).
@@ -57,12 +58,12 @@ def interleave(
     for _ in range(warmup):
         for name in names:
             contenders[name]()
+    shuffle = random.Random(0)
     begin = time.perf_counter()
     for done in range(repeats):
         if budget_s is not None and done >= 3 and time.perf_counter() - begin > budget_s:
             break
-        first = done % len(names)
-        for name in names[first:] + names[:first]:
+        for name in shuffle.sample(names, len(names)):
             start = time.perf_counter()
             contenders[name]()
             samples[name].append(time.perf_counter() - start)

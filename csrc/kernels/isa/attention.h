@@ -86,14 +86,18 @@ static inline void pack_values(const AttentionTask& t, const AttentionScratch<BF
   }
 }
 
-// scores[row] -> exp2(c * (score - max)), zero past the length; returns 1 / their sum.
-static inline float exponentiate(float* scores, int length, float c) {
+static inline float largest(const float* scores, int length) {
   const int full = length / kLanes * kLanes, tail = length - full;
   const float lowest = -__builtin_inff();
   vf top = set1(lowest);
   for (int j = 0; j < full; j += kLanes) top = max(top, load(scores + j));
   if (tail) top = max(top, fill_tail(load(scores + full), tail, lowest));
-  const vf factor = set1(c), shift = set1(-c * reduce_max(top));
+  return reduce_max(top);
+}
+
+// scores -> exp2(factor * score + shift), zero past the length; returns their sum, lane by lane.
+static inline vf exponentiate(float* scores, int length, vf factor, vf shift) {
+  const int full = length / kLanes * kLanes, tail = length - full;
   vf sum = zero();
   for (int j = 0; j < full; j += kLanes) {
     vf e = exp2(fmadd(load(scores + j), factor, shift));
@@ -105,7 +109,16 @@ static inline float exponentiate(float* scores, int length, float c) {
     store(scores + full, e);
     sum = add(sum, e);
   }
-  return 1.0f / reduce_add(sum);
+  return sum;
+}
+
+// Rows of scores -> unnormalised weights; inverse[i] = 1 / their sum. Three passes over the rows rather than one
+// over each: the reductions at the ends of a row, long chains of latency, then overlap with its neighbours' work.
+static inline void softmax(float* scores, ptrdiff_t stride, int m, int length, float factor, float* inverse) {
+  vf sums[kAttentionRows];
+  for (int i = 0; i < m; ++i) inverse[i] = -factor * largest(scores + i * stride, length);
+  for (int i = 0; i < m; ++i) sums[i] = exponentiate(scores + i * stride, length, set1(factor), set1(inverse[i]));
+  for (int i = 0; i < m; ++i) inverse[i] = 1.0f / reduce_add(sums[i]);
 }
 
 // sums[j] += sum over rows of inverse[row] * scores[row][j]
@@ -143,8 +156,7 @@ static void attend_block(const AttentionTask& t, const AttentionScratch<T>& s, i
     multiply<T>(p, m, (width + kLanes - 1) / kLanes);
   }
   float inverse[kAttentionRows];
-  for (int i = 0; i < m; ++i)
-    inverse[i] = exponentiate(s.scores + i * s.score_stride, t.length, t.scale * kLog2E);
+  softmax(s.scores, s.score_stride, m, t.length, t.scale * kLog2E, inverse);
   if (sums) add_columns(s.scores, s.score_stride, m, inverse, t.length, sums);
   for (int i = 0; i < m; ++i) rows[i] = weight_row(s, i, t.length);
   const Product p{rows, s.values, s.padded_dim, t.length, s.output, s.padded_dim, false};

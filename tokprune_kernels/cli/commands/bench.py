@@ -97,8 +97,8 @@ def run(args):
         "machine": machine,
         "implementation": runs,
     } | measured.to_dict()
-    _print(result, describe(pruning), measured)
     write_json(args.json, result)
+    _print(result, describe(pruning), measured)
     return 0
 
 

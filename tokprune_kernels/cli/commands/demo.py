@@ -66,10 +66,10 @@ def run(args):
         "kept_lengths": {name: seen["kept_lengths"] for name, seen in pruned.items()},
         "cosine": {name: seen["cosine"] for name, seen in pruned.items()},
     } | measured.to_dict()
+    write_json(args.json, result)
     offsets = tokenizer(texts, return_offsets_mapping=True)["offset_mapping"]
     kept_masks = {name: seen["kept_mask"] for name, seen in pruned.items()}
     print_demo(result, measured, comparison.prunings, texts, offsets, kept_masks)
-    write_json(args.json, result)
     return 0
 
 

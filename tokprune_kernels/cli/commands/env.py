@@ -16,8 +16,8 @@ def run(args):
     from ..machine import machine_stamp
 
     result = {"command": "env", "machine": machine_stamp(), "implementation": implementation()}
-    _print(result["machine"], result["implementation"])
     write_json(args.json, result)
+    _print(result["machine"], result["implementation"])
     return 0
 
 
