@@ -49,10 +49,10 @@ def peak_flops(dtype: torch.dtype, threads: int) -> float:
     return max(_core.measure_peak(bits, seconds=0.1, threads=threads) for _ in range(5))
 
 
-def time_all(contenders: dict[str, Callable[[], object]], repeats: int) -> dict[str, Timing]:
+def time_all(contenders: dict[str, Callable[[], object]], repeats: int, warmup: int = 3) -> dict[str, Timing]:
     """Interleaved timings without autograd."""
     with torch.inference_mode():
-        return interleave(contenders, repeats, warmup=3)
+        return interleave(contenders, repeats, warmup)
 
 
 def dtype_name(dtype: torch.dtype) -> str:

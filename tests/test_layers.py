@@ -64,7 +64,8 @@ def is_standard(name):
 
 def test_the_reader_sees_every_kind_of_import(tmp_path, monkeypatch):
     """The rules hold only if the reading does."""
-    source = "import numpy.linalg\nfrom .attention import x\nfrom ..ops import y\nfrom .. import flops\ndef f():\n    import triton\n"
+    source = "import numpy.linalg\nfrom .attention import x\nfrom ..ops import y\nfrom .. import flops\n"
+    source += "def f():\n    import triton\n"
     (tmp_path / "reference").mkdir()
     file = tmp_path / "reference" / "norm.py"
     file.write_text(source + "from tokprune_kernels.layers.loop import z\nfrom tokprune_kernels import packing\n")

@@ -21,13 +21,7 @@ int64_t row_bytes(const Tensor& t) {
 // Like x, with `lead` in place of its first `dropped` dimensions.
 Tensor empty_like(const Tensor& x, std::vector<int64_t> lead, int64_t dropped) {
   for (int64_t i = dropped; i < x.dim(); ++i) lead.push_back(x.size(i));
-  if (lead.size() > 8) fail("x: more than 8 dimensions are not supported");
-  switch (lead.size()) {  // `empty` takes a list of fixed length
-    case 1: return empty({lead[0]}, x.scalar_type());
-    case 2: return empty({lead[0], lead[1]}, x.scalar_type());
-    case 3: return empty({lead[0], lead[1], lead[2]}, x.scalar_type());
-    default: fail("x: rows of more than two dimensions are not supported; reshape to (rows, features)");
-  }
+  return empty(lead.data(), lead.size(), x.scalar_type());
 }
 
 MaskType mask_type(const Tensor& mask) {

@@ -89,19 +89,22 @@ inline DType float_type(const char* name, const Tensor& t) {
 
 // Contiguous and uninitialised, without a look-up by operator name (aten::empty through the stable
 // dispatcher costs half a microsecond more).
-inline Tensor empty(std::initializer_list<int64_t> shape, ScalarType type) {
-  int64_t strides[8];
+inline Tensor empty(const int64_t* sizes, size_t dims, ScalarType type) {
+  constexpr size_t kMostDims = 16;
+  if (dims > kMostDims) fail("tensors of more than 16 dimensions are not supported");
+  int64_t strides[kMostDims];
   int64_t next = 1;
-  for (size_t i = shape.size(); i-- > 0;) {
-    strides[i] = next;
-    next *= *(shape.begin() + i);
-  }
+  for (size_t i = dims; i-- > 0; next *= sizes[i]) strides[i] = next;
   AtenTensorHandle handle = nullptr;
   const int32_t dtype = torch::stable::detail::to<int32_t>(torch::stable::detail::from(type));
-  if (aoti_torch_empty_strided(static_cast<int64_t>(shape.size()), shape.begin(), strides, dtype,
-                               aoti_torch_device_type_cpu(), 0, &handle) != 0)
+  if (aoti_torch_empty_strided(static_cast<int64_t>(dims), sizes, strides, dtype, aoti_torch_device_type_cpu(), 0,
+                               &handle) != 0)
     throw std::runtime_error("tokprune: out of memory");
   return Tensor(handle);
+}
+
+inline Tensor empty(std::initializer_list<int64_t> sizes, ScalarType type) {
+  return empty(sizes.begin(), sizes.size(), type);
 }
 
 template <class T>

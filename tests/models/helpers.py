@@ -96,10 +96,10 @@ def to_config(tk, pruning):
 
 
 @contextmanager
-def one_thread_if_small(model):
-    """Runs the oracle on one thread where tensors are so small that waking a second costs ten times the work."""
+def one_thread():
+    """For many small torch calls: waking a second thread costs up to ten times the work, more on a busy machine."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(1 if model.config.hidden_size <= 256 else threads)
+    torch.set_num_threads(1)
     try:
         yield
     finally:
@@ -112,7 +112,7 @@ def make_pruning(model, ids, mask, criterion="threshold", shares=None, **options
     pruning = Pruning(criterion, tuple(shares), **options)
     if criterion == "topk":
         return pruning
-    with one_thread_if_small(model):
+    with one_thread():
         return Pruning(criterion, gap_thresholds(model, ids, mask, pruning, shares), **options)
 
 
@@ -123,7 +123,7 @@ def pruned_copy(tk, model, pruning):
 
 def oracle64(model, ids, mask, pruning, **options):
     """The oracle in float64 on a copy of the (plain) model's weights."""
-    with torch.no_grad(), one_thread_if_small(model):
+    with torch.no_grad(), one_thread():
         return oracle_forward(copy.deepcopy(model).double(), ids, mask, pruning, **options)
 
 

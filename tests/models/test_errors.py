@@ -140,8 +140,6 @@ BAD_INPUTS = {
 def test_bad_input(case, route, gradients):
     name, changed = BAD_INPUTS[case]
     cls = {"base": transformers.BertModel, "classifier": transformers.BertForSequenceClassification}[route]
-    if route == "classifier" and name in ("encoder_hidden_states", "use_cache"):
-        pytest.skip("Hugging Face's classifier has no such argument")
     model = pruned_copy(tk, random_bert(cls), PRUNING)
     arguments = {"input_ids": IDS, "attention_mask": MASK, **changed}
     with torch.set_grad_enabled(gradients), pytest.raises(REFUSED, match=name):

@@ -7,9 +7,15 @@ import torch
 from transformers import BertModel
 
 from ..oracle import Pruning, decide_text, decisions_from_importance, gap_thresholds, oracle_forward
-from .helpers import encode, make_pruning, oracle64, random_batch, random_bert, repad, text_error
+from .helpers import encode, make_pruning, one_thread, oracle64, random_batch, random_bert, repad, text_error
 
 NAN = float("nan")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    with one_thread():
+        yield
 
 
 def dense(model, ids, mask):

@@ -5,7 +5,7 @@ import torch
 
 from tokprune_kernels import ops, reference
 
-from .samples import BATCHES, RAGGED, cu_seqlens_of, qkv
+from .samples import BATCHES, COMPILED_ONLY, RAGGED, cu_seqlens_of, qkv
 
 DTYPES = pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16), ids=("fp32", "bf16"))
 
@@ -128,6 +128,7 @@ def test_bad_input_to_the_raw_op_is_a_value_error_too(case):
         torch.ops.tokprune.attn_importance(**arguments(**changes))
 
 
+@COMPILED_ONLY
 @pytest.mark.parametrize("head_dim", (4, 12, 264))
 def test_head_dims_without_a_kernel_are_refused(head_dim):
     q, k, v = qkv([4], 2, head_dim)

@@ -9,7 +9,7 @@ import tokprune_kernels.ops  # noqa: F401  (defines torch.ops.tokprune)
 from tokprune_kernels import reference
 from tokprune_kernels.ops import schemas
 
-from .samples import GENERATORS
+from .samples import COMPILED_ONLY, GENERATORS
 
 DTYPES = (torch.float32, torch.bfloat16)
 EVERY_OP = pytest.mark.parametrize("name", sorted(GENERATORS))
@@ -70,6 +70,7 @@ def test_matches_the_float64_reference(name, dtype):
             assert_close(a, e, sample.tolerance, f"{name} [{sample.name}] output {number}")
 
 
+@COMPILED_ONLY
 @EVERY_OP
 @EVERY_DTYPE
 def test_same_bits_on_any_number_of_threads(name, dtype):

@@ -7,9 +7,10 @@ import torch
 
 from tokprune_kernels import ops
 
-from .samples import randn
+from .samples import COMPILED_ONLY, randn
 
 
+@COMPILED_ONLY
 @pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16), ids=("fp32", "bf16"))
 def test_other_rows_do_not_change_a_bit(dtype):
     x, weight, bias = randn(205, 300, dtype=dtype), randn(130, 300, dtype=dtype), randn(130, dtype=dtype)

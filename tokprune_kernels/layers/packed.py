@@ -65,7 +65,9 @@ class _Snapshot:
         views = [view(layer) for layer in layers]
         self.dropouts = [dropout for v in views for dropout in v.dropouts]
         self.training = self._read_training()
+        # Of the modules that are not called any more: their hooks, and where a forward of their own would be.
         self.hooks: list[dict] = []
+        self.attributes: list[dict] = []
         # Not inference tensors: those could not be used outside torch.inference_mode later.
         with torch.inference_mode(False), torch.no_grad():
             self.layers = [self._pack(v, kernels) for v in views]
@@ -79,6 +81,7 @@ class _Snapshot:
         return (
             in_place
             and not any(self.hooks)
+            and not any("forward" in attributes for attributes in self.attributes)
             and self._read_contents() == self.contents
             and self._read_training() == self.training
         )
@@ -130,6 +133,7 @@ class _Snapshot:
         )
         if plain:
             self.hooks += hooks
+            self.attributes.append(module.__dict__)
         return plain
 
 

@@ -14,6 +14,7 @@ from transformers import (
     PreTrainedModel,
 )
 from transformers.activations import ACT2FN
+from transformers.models.bert.modeling_bert import BertPooler
 
 from ..layers.modules import LayerModules
 
@@ -33,15 +34,21 @@ class Adapter:
     base_class: the bare model, with `embeddings`, `encoder.layer` and `pooler`.
     layer_modules: the view of one of its layers.
     first_token_heads: heads that read nothing but the pooled first token.
+    first_token_pooler: the pooler that makes it, from position 0 of what it is given.
     """
 
     base_class: type[PreTrainedModel]
     layer_modules: Callable[[nn.Module], LayerModules]
     first_token_heads: tuple[type[PreTrainedModel], ...]
+    first_token_pooler: type[nn.Module]
 
-    def reads_first_token_only(self, model: nn.Module) -> bool:
+    def reads_pooled_only(self, model: nn.Module) -> bool:
         """Whether a model is one of these heads, or a subclass that runs the same forward."""
         return any(type(model).forward is head.forward for head in self.first_token_heads)
+
+    def pools_first_token(self, base: nn.Module) -> bool:
+        """Whether the base model has this pooler, and not one that was put in its place and may read all positions."""
+        return type(base.pooler) is self.first_token_pooler
 
 
 def bert_layer_modules(layer: nn.Module) -> LayerModules:
@@ -73,6 +80,7 @@ _BERT = Adapter(
     base_class=BertModel,
     layer_modules=bert_layer_modules,
     first_token_heads=(BertForSequenceClassification, BertForMultipleChoice, BertForNextSentencePrediction),
+    first_token_pooler=BertPooler,
 )
 
 ADAPTERS = {"bert": _BERT, "pruned_bert": _BERT}

@@ -48,11 +48,17 @@ class PrunedBertForSequenceClassification(_Pruned, BertForSequenceClassification
 
 
 class PrunedBertForTokenClassification(_Pruned, BertForTokenClassification):
-    """transformers' BertForTokenClassification that removes tokens on the way; pruned ones are labelled by their exit states."""
+    """transformers' BertForTokenClassification that removes tokens on the way.
+
+    Pruned tokens are labelled by their exit states.
+    """
 
 
 class PrunedBertForQuestionAnswering(_Pruned, BertForQuestionAnswering):
-    """transformers' BertForQuestionAnswering that removes tokens on the way; pruned ones are scored by their exit states."""
+    """transformers' BertForQuestionAnswering that removes tokens on the way.
+
+    Pruned tokens are scored by their exit states.
+    """
 
 
 AutoConfig.register(PrunedBertConfig.model_type, PrunedBertConfig)

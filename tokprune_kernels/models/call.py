@@ -19,14 +19,15 @@ class Call:
     """The wishes of one call of a model, its batch, and what the encoder gives back besides its output.
 
     by_head: a model with a head was called; its hook completes the output.
-    first_token_only: only each text's first live state is wanted.
-    output_pruning, output_hidden_states (whether, or which): what is wanted besides.   return_dict: whether as a dict or as a tuple.
+    pooled_only: of the output only what is pooled from each text's first live state is wanted.
+    output_pruning, output_hidden_states (whether, or which): what is wanted besides.
+    return_dict: whether the output is wanted as a dict or as a tuple.
     batch, protected ((T,) bool or None): of the packed input, set before the base model runs.
     hidden_states (num_layers + 1 of (B, L, H)), pruning: set by the encoder if wanted.
     """
 
     by_head: bool = False
-    first_token_only: bool = False
+    pooled_only: bool = False
     output_pruning: bool = False
     output_hidden_states: bool | int | list[int] = False
     return_dict: bool = True

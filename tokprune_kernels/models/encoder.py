@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
 from ..layers.compute import module_layer
 from ..layers.exits import ExitBuffer, ExitList, Exits
 from ..layers.kernels import has_packed_linear, select_kernels
 from ..layers.loop import Alive, Run, run_layers
-from ..layers.packed import PackedLayers, View
+from ..layers.packed import PackedLayers
 from ..layers.recorder import HiddenStates, Recorder
 from ..packing import first_rows
 from ..pruning_config import PruningConfig
+from .adapters import Adapter
 from .call import KEYWORD, Call
 
 
@@ -24,13 +27,18 @@ class PrunedEncoder(nn.Module):
     """Runs the layers of a Hugging Face encoder and removes tokens on the way.
 
     layer: the original ModuleList, under its original name, so that checkpoints keep their format.
+    argument_names: of the base model's forward, for its hook.   hook_handles: of the hooks that belong to this encoder; kept
+    here because unpickling them keeps their ids from being given to other hooks.
     """
 
-    def __init__(self, layer: nn.ModuleList, config: Any, view: View, pruning: PruningConfig | Mapping | None):
+    def __init__(self, base: nn.Module, adapter: Adapter, pruning: PruningConfig | Mapping | None):
         super().__init__()
-        self.layer = layer
-        self.config = config
-        self.view = view
+        self.layer = base.encoder.layer
+        self.training = base.encoder.training
+        self.config = base.config
+        self.adapter = adapter
+        self.argument_names = tuple(inspect.signature(base.forward).parameters)
+        self.hook_handles: list[RemovableHandle] = []
         self.packed_layers = PackedLayers()
         self.set_pruning(pruning)
 
@@ -81,12 +89,12 @@ class PrunedEncoder(nn.Module):
         batch, pruning = call.batch, self.pruning
         kernels = select_kernels(x, x.shape[1] // self.config.num_attention_heads)
         if packed:
-            layers = self.packed_layers.get(self.layer, self.view, x.dtype, kernels)
+            layers = self.packed_layers.get(self.layer, self.adapter.layer_modules, x.dtype, kernels)
         else:
-            layers = [module_layer(self.view(layer)) for layer in self.layer]
+            layers = [module_layer(self.adapter.layer_modules(layer)) for layer in self.layer]
         states_wanted = call.output_hidden_states is not None and call.output_hidden_states is not False
         # A first token that may leave has an exit state, which must be restored.
-        first_only = call.first_token_only and pruning.protect_first and not states_wanted
+        first_only = call.pooled_only and pruning.protect_first and not states_wanted
         exits = Exits(batch) if first_only else ExitList(batch) if differentiable else ExitBuffer(batch, kernels)
         recorder = Recorder(batch) if call.output_pruning else None
         hidden_states = HiddenStates(exits) if states_wanted else None

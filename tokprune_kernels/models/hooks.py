@@ -6,42 +6,43 @@ that carries them can be copied and pickled.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from ..packing import PackedBatch
 from .call import KEYWORD, Call
 from .inputs import pack_inputs, protected_tokens, refuse_unsupported
 
 
-def install_hooks(model: nn.Module, base: nn.Module, first_token_only: bool) -> list:
-    """Put the hooks on a base model and, if it is another module, on the model with the head; returns their handles.
+def hook_base(base: nn.Module) -> list[RemovableHandle]:
+    """Put the hooks on a base model whose encoder is a PrunedEncoder."""
+    return _hook(base, enter_base, leave_base)
 
-    first_token_only: the head reads nothing but the pooled first token.
-    """
-    handles = [
-        base.register_forward_pre_hook(enter_base, with_kwargs=True),
-        base.register_forward_hook(leave_base, with_kwargs=True),
+
+def hook_head(model: nn.Module, pooled_only: bool) -> list[RemovableHandle]:
+    """Put the hooks on a model with a head on such a base; pooled_only: the head reads nothing but its pooled output."""
+    return _hook(model, enter_pooled_head if pooled_only else enter_head, leave_head)
+
+
+def _hook(module: nn.Module, enter: Callable, leave: Callable) -> list[RemovableHandle]:
+    return [
+        module.register_forward_pre_hook(enter, with_kwargs=True),
+        module.register_forward_hook(leave, with_kwargs=True),
     ]
-    if model is not base:
-        enter_head = enter_first_token_head if first_token_only else enter_token_head
-        handles += [
-            model.register_forward_pre_hook(enter_head, with_kwargs=True),
-            model.register_forward_hook(leave_head, with_kwargs=True),
-        ]
-    return handles
 
 
-def enter_token_head(model: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict]:
+def enter_head(model: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict]:
     """Before a model with a head: open the call, which travels to the base model in the keyword arguments."""
     return args, _open(model, kwargs, Call(by_head=True))
 
 
-def enter_first_token_head(model: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict]:
-    """As `enter_token_head`, for a head that reads nothing but the pooled first token."""
-    return args, _open(model, kwargs, Call(by_head=True, first_token_only=True))
+def enter_pooled_head(model: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict]:
+    """As `enter_head`, for a head that reads nothing but the pooled output."""
+    return args, _open(model, kwargs, Call(by_head=True, pooled_only=True))
 
 
 def leave_head(model: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> Any:
@@ -58,6 +59,7 @@ def enter_base(base: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tu
     refuse_unsupported(base.config, arguments)
     wanted = arguments.pop("output_hidden_states", None)
     call.output_hidden_states = base.config.output_hidden_states if wanted is None else wanted
+    call.pooled_only = call.pooled_only and base.encoder.adapter.pools_first_token(base)
     call.batch = pack_inputs(base.config, arguments)
     call.protected = protected_tokens(base.encoder.pruning.protected_token_ids, arguments)
     return (), arguments
@@ -68,9 +70,10 @@ def leave_base(base: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any
     call = kwargs[KEYWORD]
     if call.hidden_states is not None:
         output["hidden_states"] = _selected(call.hidden_states, call.output_hidden_states)
-    restored = output.last_hidden_state
-    if base.pooler is not None and not call.batch.starts_at_zero and restored.shape[1] == call.batch.length:
-        output["pooler_output"] = base.pooler(_first_live(restored, call.batch))
+    states, batch = output.last_hidden_state, call.batch
+    restored = states.shape[1] == batch.length
+    if restored and not batch.starts_at_zero and base.encoder.adapter.pools_first_token(base):
+        output["pooler_output"] = base.pooler(_first_live(states, batch))
     return output if call.by_head else _close(output, call)
 
 

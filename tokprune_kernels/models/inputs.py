@@ -78,7 +78,9 @@ def _tokens(arguments: dict[str, Any]) -> tuple[str, Tensor]:
         raise ValueError("give exactly one of input_ids and inputs_embeds")
     name, tokens, dims = ("input_ids", ids, 2) if embeds is None else ("inputs_embeds", embeds, 3)
     if not isinstance(tokens, Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor, got {type(tokens).__name__}; ask the tokenizer for return_tensors='pt'")
+        raise TypeError(
+            f"{name} must be a torch.Tensor, got {type(tokens).__name__}; ask the tokenizer for return_tensors='pt'"
+        )
     if tokens.dim() != dims:
         shape = "(batch, length)" if dims == 2 else "(batch, length, hidden)"
         raise ValueError(f"{name} must be {shape}, got shape {tuple(tokens.shape)}")

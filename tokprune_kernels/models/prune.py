@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 
 from torch import nn
@@ -10,7 +9,7 @@ from torch import nn
 from ..pruning_config import PruningConfig
 from .adapters import find_adapter
 from .encoder import PrunedEncoder
-from .hooks import install_hooks
+from .hooks import hook_base, hook_head
 
 
 def prune_model(model: nn.Module, pruning: PruningConfig | Mapping | None) -> nn.Module:
@@ -22,8 +21,9 @@ def prune_model(model: nn.Module, pruning: PruningConfig | Mapping | None) -> nn
 
     Returns:
         the same model, with `model.set_pruning(pruning)` for later changes, `config.pruning` set, and
-        `model(..., output_pruning=True)` giving `out.pruning` (see PruningOutput). Pooled-only heads (sequence
-        classification, multiple choice, next sentence) skip restoring the padded states unless hidden states are asked for.
+        `model(..., output_pruning=True)` giving `out.pruning` (see PruningOutput). Heads that read only the pooled first
+        token (sequence classification, multiple choice, next sentence) skip restoring the padded states unless hidden
+        states are asked for.
 
     Raises:
         TypeError: not a transformers model, or no pruning configuration.
@@ -32,11 +32,11 @@ def prune_model(model: nn.Module, pruning: PruningConfig | Mapping | None) -> nn
     adapter, base = find_adapter(model)
     if isinstance(base.encoder, PrunedEncoder):
         base.encoder.set_pruning(pruning)
-        return model
-    encoder = PrunedEncoder(base.encoder.layer, base.config, adapter.layer_modules, pruning)
-    base.encoder = encoder.train(base.training)
-    # Kept with the encoder: unpickled handles keep the ids of the hooks from being given to others.
-    encoder.argument_names = tuple(inspect.signature(base.forward).parameters)
-    encoder.hook_handles = install_hooks(model, base, adapter.reads_first_token_only(model))
-    model.set_pruning = base.set_pruning = encoder.set_pruning
+    else:
+        base.encoder = PrunedEncoder(base, adapter, pruning)
+        base.encoder.hook_handles += hook_base(base)
+        base.set_pruning = base.encoder.set_pruning
+    if "set_pruning" not in model.__dict__:  # a head, also one whose base model was pruned before
+        base.encoder.hook_handles += hook_head(model, adapter.reads_pooled_only(model))
+        model.set_pruning = base.encoder.set_pruning
     return model
