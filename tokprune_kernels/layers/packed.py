@@ -18,6 +18,9 @@ from ..reference.linear import ACTIVATIONS
 from .compute import Layer, module_layer
 from .modules import LayerModules
 
+# Activations of the feed-forward part that are computed at a time: half of a usual last-level cache.
+FEED_FORWARD_BYTES = 16 * 2**20
+
 View = Callable[[nn.Module], LayerModules]
 
 
@@ -103,6 +106,8 @@ class _Snapshot:
             parts["up"] = _packed_up(modules, kernels)
         if self._packable(modules.down, modules.dropout_output):
             parts["down"] = _packed_linear([modules.down], kernels)
+        if "up" in parts and "down" in parts:
+            parts["block_rows"] = max(FEED_FORWARD_BYTES // (modules.up.out_features * modules.up.weight.element_size()), 1)
         for name in ("norm_attention", "norm_output"):
             if self._fusable(getattr(modules, name)):
                 parts[name] = _fused_norm(getattr(modules, name), kernels)
