@@ -32,15 +32,24 @@ MEDIUM = (
     "The bridge was closed for repairs in March, so the school bus has taken the long way round ever since.",
     "Although the cast is excellent and the photography is lovely, the story never decides what it wants to say.",
     "Our neighbour keeps eleven hens, a goat with one horn, and a very old dog who believes that he owns them all.",
-    "When the water in the pot begins to tremble, lower the heat, add the rice, and do not lift the lid for twelve minutes.",
-    "The committee postponed the vote again because the figures it had been sent did not agree with the ones it had published.",
-    "A good map of the valley shows not only the paths but the places where, after heavy rain, the paths turn into streams.",
-    "What surprised the engineers most was not that the valve had failed but that it had failed on exactly the day predicted.",
-    "My grandmother wrote down every book she borrowed, the date on which she returned it, and one word for what she thought.",
-    "The museum moved its collection of clocks into the tower, where for one week each spring all of them are allowed to strike.",
-    "If the package has not arrived by Friday, write to the shop rather than the courier, since only the sender can start a search.",
-    "There is a kind of silence in a theatre just before the curtain goes up that cannot be found anywhere else in the city.",
-    "Critics called it slow; the audience, who had come back for a third evening, did not seem to mind in the slightest.",
+    "When the water in the pot begins to tremble, lower the heat, add the rice, and do not lift the lid "
+    "for twelve minutes.",
+    "The committee postponed the vote again because the figures it had been sent did not agree with the "
+    "ones it had published.",
+    "A good map of the valley shows not only the paths but the places where, after heavy rain, the paths "
+    "turn into streams.",
+    "What surprised the engineers most was not that the valve had failed but that it had failed on "
+    "exactly the day predicted.",
+    "My grandmother wrote down every book she borrowed, the date on which she returned it, and one word "
+    "for what she thought.",
+    "The museum moved its collection of clocks into the tower, where for one week each spring all of "
+    "them are allowed to strike.",
+    "If the package has not arrived by Friday, write to the shop rather than the courier, since only the "
+    "sender can start a search.",
+    "There is a kind of silence in a theatre just before the curtain goes up that cannot be found "
+    "anywhere else in the city.",
+    "Critics called it slow; the audience, who had come back for a third evening, did not seem to mind "
+    "in the slightest.",
 )
 
 LONG = (

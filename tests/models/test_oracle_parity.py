@@ -31,7 +31,8 @@ from .helpers import (
 FLOAT32, BFLOAT16 = 1e-5, 2e-2
 POSITIONS, CRITERIA = ("after_attention", "before_layer"), ("threshold", "topk")
 
-# head widths 32, 64, 16, 40, 96, and 20, which no compiled kernel takes; hidden and FFN sizes on and off the multiples of 64; every fused activation and one that is not
+# head widths 32, 64, 16, 40, 96, and 20, which no compiled kernel takes; hidden and FFN sizes on and off the multiples
+# of 64; every fused activation and one that is not
 SHAPES = {
     "d32": {},
     "d64-gelu_new": {"hidden_size": 128, "hidden_act": "gelu_new", "num_hidden_layers": 4},

@@ -234,10 +234,24 @@ def test_hidden_dropout_is_applied_in_training():
     assert torch.equal(run(model, ids, mask, gradients=True).last_hidden_state, still)
 
 
+def test_dropout_switched_on_by_itself_is_applied():
+    """Monte Carlo dropout: an eval model whose dropout modules alone are set to training, before or after its first call."""
+    plain = random_bert(hidden_dropout_prob=0.3, attention_probs_dropout_prob=0.0)
+    for called_before in (False, True):
+        model = pruned_copy(tk, plain, PRUNING)
+        if called_before:
+            run(model, *random_batch())
+        for layer in model.encoder.layer:
+            layer.output.dropout.train()
+        one, two = (run(model, *random_batch()).last_hidden_state for _ in range(2))
+        assert text_error(one, two) > 1e-2
+
+
 def test_gradient_checkpointing_changes_no_gradient():
     plain = random_bert(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     models = [pruned_copy(tk, plain, PRUNING).train() for _ in range(2)]
-    models[1].gradient_checkpointing_enable()
+    # its name from transformers 5.23 on, and before
+    getattr(models[1], "activation_checkpointing_enable", models[1].gradient_checkpointing_enable)()
     for model in models:
         run(model, *random_batch(), gradients=True).last_hidden_state.square().sum().backward()
     for (name, one), two in zip(models[0].encoder.named_parameters(), models[1].encoder.parameters()):

@@ -73,7 +73,16 @@ def without_bias(base):
 
 
 UNCHANGED = ("weight_norm", "without_bias-attention.self.key")  # a bias of the keys shifts every score of a row alike
-WRAPPERS = (Adapter, TransparentAdapter, subclassed, hooked, pre_hooked, patched, without_bias, nn.utils.parametrizations.weight_norm)
+WRAPPERS = (
+    Adapter,
+    TransparentAdapter,
+    subclassed,
+    hooked,
+    pre_hooked,
+    patched,
+    without_bias,
+    nn.utils.parametrizations.weight_norm,
+)
 PLACES = (
     "attention.self.query",
     "attention.self.key",
