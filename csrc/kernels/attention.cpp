@@ -2,7 +2,6 @@
 #include "attention_plan.h"
 
 #include <cmath>
-#include <limits>
 #include <stdexcept>
 #include <string>
 

@@ -57,11 +57,15 @@ int main() {
 """
 
 
-def test_a_cpp_program_links_without_torch(tmp_path):
+@pytest.fixture
+def library():
+    """Path of the static library."""
+    path = Path(tokprune_kernels.get_library_dir(), "libtokprune.a")
+    return path if path.exists() else pytest.skip("the compiled library is not built")
+
+
+def test_a_cpp_program_links_without_torch(tmp_path, library):
     compiler = shutil.which("c++") or pytest.skip("needs a C++ compiler")
-    library = Path(tokprune_kernels.get_library_dir(), "libtokprune.a")
-    if not library.exists():
-        pytest.skip("the compiled library is not built")
     (tmp_path / "main.cpp").write_text(PROGRAM)
     command = [compiler, "-std=c++17", "-fopenmp", "-Wall", "-Wextra", "-Werror", f"-I{tokprune_kernels.get_include()}"]
     subprocess.run([*command, "main.cpp", str(library), "-o", "main"], cwd=tmp_path, check=True, timeout=120)
@@ -69,12 +73,9 @@ def test_a_cpp_program_links_without_torch(tmp_path):
     assert re.fullmatch(r"\w+ 1\.00000 1\.00000\n", done.stdout)
 
 
-def test_isa_objects_share_no_symbol_that_the_linker_could_mix_up():
+def test_isa_objects_share_no_symbol_that_the_linker_could_mix_up(library):
     """A weak symbol in an ISA's object may become everybody's copy: AVX-512 code on a machine without it."""
     nm = shutil.which("nm") or pytest.skip("needs nm")
-    library = Path(tokprune_kernels.get_library_dir(), "libtokprune.a")
-    if not library.exists():
-        pytest.skip("the compiled library is not built")
     listing = subprocess.run([nm, "--defined-only", str(library)], capture_output=True, text=True, check=True).stdout
     objects = dict(re.findall(r"^(\w+)\.cpp\.o:\n((?:.+\n)*)", listing, re.MULTILINE))
     assert "generic" in objects
