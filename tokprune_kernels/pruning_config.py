@@ -27,6 +27,8 @@ class PruningConfig:
         padded length).
     protect_first: never prune a text's first live token ([CLS]).
     protected_token_ids: input ids that are never pruned, for example that of [SEP].
+    exact_last_layer: not pruning, but beside it: for heads that read only the pooled first token, the last layer computes
+        that token's row alone. Same outputs; off where hidden states or the last layer's importance are asked for.
 
     Raises ValueError (TypeError for wrong types) naming the field that is wrong.
     """
@@ -38,13 +40,15 @@ class PruningConfig:
     score_denominator: str | int = "kept"
     protect_first: bool = True
     protected_token_ids: tuple[int, ...] = ()
+    exact_last_layer: bool = True
 
     def __post_init__(self) -> None:
         _one_of("criterion", self.criterion, CRITERIA)
         _one_of("position", self.position, POSITIONS)
         _check_denominator(self.score_denominator)
-        if not isinstance(self.protect_first, bool):
-            raise TypeError(f"protect_first must be True or False, got {self.protect_first!r}")
+        for name in ("protect_first", "exact_last_layer"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name} must be True or False, got {getattr(self, name)!r}")
         self._set("thresholds", _numbers("thresholds", self.thresholds))
         self._set("keep_ratios", _numbers("keep_ratios", self.keep_ratios))
         self._set("protected_token_ids", _token_ids(self.protected_token_ids))

@@ -25,12 +25,12 @@ AttentionPlan::AttentionPlan(const AttentionArgs& args, const Executor& executor
   for (int64_t b = 0; b < batch; ++b) {
     const int64_t n = length(b);
     longest = std::max(longest, n);
-    work += n * n;
+    work += n * queries(n);
     if (args.importance) sums += args.heads * chunk_count(n) * n;
   }
   // Every part of a (sequence, head) packs the keys and values again, so they are cut only where a
   // whole one is more than a quarter of a worker's share.
-  split_ = longest * longest * workers * 4 > work * args.heads;
+  split_ = longest * queries(longest) * workers * 4 > work * args.heads;
   most_heads_ = std::max<int64_t>(std::min(args.heads, batch * args.heads / (workers * 4)), 1);
   const int per_unit = args.dtype == DType::kFloat32 ? 1 : 2;
   scratch_bytes_ = attention_scratch_sizes(longest, static_cast<int>(args.head_dim), per_unit).total;
@@ -54,11 +54,11 @@ AttentionPlan::AttentionPlan(const AttentionArgs& args, const Executor& executor
   for (int64_t i = 0; i < batch; ++i) task_begin_[i + 1] = task_begin_[i] + task_count(length(order_[i]));
 }
 
-int64_t AttentionPlan::parts(int64_t length) const { return split_ ? chunk_count(length) : (length > 0); }
+int64_t AttentionPlan::parts(int64_t length) const { return split_ ? chunk_count(queries(length)) : (length > 0); }
 
 int64_t AttentionPlan::heads_per_task(int64_t length) const {
   if (split_) return 1;
-  return std::max<int64_t>(std::min(kTaskWork / std::max<int64_t>(length * length, 1), most_heads_), 1);
+  return std::max<int64_t>(std::min(kTaskWork / std::max<int64_t>(length * queries(length), 1), most_heads_), 1);
 }
 
 int64_t AttentionPlan::task_count(int64_t length) const {
@@ -96,15 +96,17 @@ void prepare_writes(void* rows, int64_t stride_bytes, int64_t count, int64_t byt
 }  // namespace
 
 void AttentionPlan::fetch_heads(const Position& p) const {
-  const int64_t first = args_.cu_seqlens[p.sequence], n = length(p.sequence);
+  const int64_t first = args_.cu_seqlens[p.sequence], n = length(p.sequence), query = query_row(p.sequence);
   const int64_t size = static_cast<int64_t>(element_size(args_.dtype));
   const int64_t begin = p.head * args_.head_dim, bytes = (p.head_end - p.head) * args_.head_dim * size;
-  const void* inputs[] = {args_.q, args_.k, args_.v};
-  const int64_t strides[] = {args_.q_stride, args_.k_stride, args_.v_stride};
-  for (int i = 0; i < 3; ++i)
-    read_ahead(static_cast<const char*>(inputs[i]) + (first * strides[i] + begin) * size, strides[i] * size, n, bytes);
+  auto at = [&](const void* base, int64_t row, int64_t stride) {
+    return const_cast<char*>(static_cast<const char*>(base)) + (row * stride + begin) * size;
+  };
   const int64_t width = args_.heads * args_.head_dim;
-  prepare_writes(static_cast<char*>(args_.context) + (first * width + begin) * size, width * size, n, bytes);
+  read_ahead(at(args_.q, query, args_.q_stride), args_.q_stride * size, queries(n), bytes);
+  read_ahead(at(args_.k, first, args_.k_stride), args_.k_stride * size, n, bytes);
+  read_ahead(at(args_.v, first, args_.v_stride), args_.v_stride * size, n, bytes);
+  prepare_writes(at(args_.context, query, width), width * size, queries(n), bytes);
 }
 
 void AttentionPlan::run_task(const KernelTable& kernels, const Position& p, char* scratch) const {
@@ -115,21 +117,23 @@ void AttentionPlan::run_task(const KernelTable& kernels, const Position& p, char
 void AttentionPlan::run_head(const KernelTable& kernels, const Position& p, int64_t head, char* scratch) const {
   const int64_t first = args_.cu_seqlens[p.sequence], n = length(p.sequence);
   const size_t size = element_size(args_.dtype);
-  auto at = [&](const void* base, int64_t stride) {
+  auto at = [&](const void* base, int64_t row, int64_t stride) {
     return const_cast<char*>(static_cast<const char*>(base)) +
-           static_cast<size_t>(first * stride + head * args_.head_dim) * size;
+           static_cast<size_t>(row * stride + head * args_.head_dim) * size;
   };
-  const int chunks = static_cast<int>(chunk_count(n));
+  const int64_t query = query_row(p.sequence);
+  const int chunks = static_cast<int>(chunk_count(queries(n)));
   AttentionTask task;
-  task.q = at(args_.q, args_.q_stride);
-  task.k = at(args_.k, args_.k_stride);
-  task.v = at(args_.v, args_.v_stride);
+  task.q = at(args_.q, query, args_.q_stride);
+  task.k = at(args_.k, first, args_.k_stride);
+  task.v = at(args_.v, first, args_.v_stride);
   task.context_stride = args_.heads * args_.head_dim;
-  task.context = at(args_.context, task.context_stride);
+  task.context = at(args_.context, query, task.context_stride);
   task.q_stride = args_.q_stride;
   task.k_stride = args_.k_stride;
   task.v_stride = args_.v_stride;
   task.length = static_cast<int>(n);
+  task.queries = static_cast<int>(queries(n));
   task.head_dim = static_cast<int>(args_.head_dim);
   task.scale = args_.scale;
   task.chunks = chunks;

@@ -36,6 +36,9 @@ class AttentionPlan {
   };
 
   int64_t length(int64_t b) const { return static_cast<int64_t>(args_.cu_seqlens[b + 1]) - args_.cu_seqlens[b]; }
+  int64_t queries(int64_t length) const { return args_.first_query_only ? std::min<int64_t>(length, 1) : length; }
+  // Of q and context: where the sequence begins.
+  int64_t query_row(int64_t b) const { return args_.first_query_only ? b : args_.cu_seqlens[b]; }
   int64_t parts(int64_t length) const;
   int64_t heads_per_task(int64_t length) const;
   int64_t task_count(int64_t length) const;

@@ -55,6 +55,7 @@ void linear(const KernelTable& kernels, const LinearArgs& args, void* workspace,
     const int64_t chunk = task / panels;
     kernels.linear[static_cast<int>(args.dtype)](args, args.row_count * chunk / chunks,
                                                  args.row_count * (chunk + 1) / chunks, task % panels,
+                                                 (task + executor.max_workers) % panels,
                                                  static_cast<float*>(workspace) + worker * kLinearRows * kPanelColumns);
   });
 }

@@ -15,15 +15,16 @@ struct AttentionTask {
   void* context;
   int64_t q_stride, k_stride, v_stride, context_stride;  // elements between rows
   int length, head_dim;
+  int queries;         // query rows, the first of the sequence
   float scale;
   int chunks, chunk_begin, chunk_end;
   float* column_sums;  // [chunks][length], or null
   void* scratch;       // attention_scratch_sizes(...).total bytes, 64-byte aligned
 };
 
-// Query chunk c of `chunks` starts at this row: nearly equal chunks that depend on the length alone.
-static inline int chunk_start(int length, int chunks, int c) {
-  return static_cast<int>(static_cast<int64_t>(length) * c / chunks);
+// Query chunk c of `chunks` starts at this row: nearly equal chunks that depend on their number alone.
+static inline int chunk_start(int queries, int chunks, int c) {
+  return static_cast<int>(static_cast<int64_t>(queries) * c / chunks);
 }
 
 // Query rows whose scores are held at a time. More rows read the packed keys and values, which lie in the
@@ -54,7 +55,9 @@ static inline AttentionScratchSizes attention_scratch_sizes(int64_t length, int 
   return s;
 }
 
-constexpr int kLinearRows = 96;  // rows of one linear task
+// Rows of one linear task. With these and the steps of isa/linear.h a task's weights and rows fill most of a
+// second-level cache of 1 MiB.
+constexpr int kLinearRows = 144;
 
 // Every member takes [0] float32, [1] bfloat16 where it is an array.
 struct KernelTable {
@@ -62,7 +65,7 @@ struct KernelTable {
   void (*attend[2])(const AttentionTask& task);
   void (*sum_parts)(const float* column_sums, int64_t parts, int64_t length, float factor, float* out);
   void (*add_layer_norm[2])(const AddLayerNormArgs& args, int64_t begin, int64_t end, float* buffer);
-  void (*linear[2])(const LinearArgs& args, int64_t row_begin, int64_t row_end, int64_t panel, float* scratch);
+  void (*linear[2])(const LinearArgs& args, int64_t row_begin, int64_t row_end, int64_t panel, int64_t next_panel, float* scratch);
   float (*multiply_add_loop[2])(int64_t iterations);
   int64_t multiply_adds_per_iteration[2];
 };

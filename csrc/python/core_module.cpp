@@ -150,7 +150,7 @@ py::array add_layer_norm_of(const py::array& x, const py::array& residual, const
   const py::array wc = contiguous("weight", weight, dtype, {width}), bc = contiguous("bias", bias, dtype, {width});
   py::array out = empty(dtype, {rows, width});
   add_layer_norm(kernels_of(isa),
-                 {dtype, xc.data(), rc.data(), wc.data(), bc.data(), out.mutable_data(), rows, width, width, width,
+                 {dtype, xc.data(), rc.data(), nullptr, wc.data(), bc.data(), out.mutable_data(), rows, width, width, width,
                   static_cast<float>(eps)},
                  executor_of(threads));
   return out;
@@ -225,6 +225,16 @@ PYBIND11_MODULE(_core, m) {
           return 2.0 * total;
         }, py::arg("dtype_bits"), py::arg("seconds") = 0.2, py::arg("isa") = py::none(), py::arg("threads") = 1,
         "FLOP/s (2 per multiply-add) of `threads` threads with the ISA's instructions, in registers: the roofline's ceiling.");
+  m.def("measure_bandwidth",
+        [](int threads, int megabytes, double seconds) {
+          const Executor executor = executor_of(threads);
+          if (megabytes < threads)
+            throw py::value_error("megabytes: must be at least the number of threads, got " + std::to_string(megabytes));
+          if (!(seconds > 0 && seconds <= 10)) throw py::value_error("seconds: must be in (0, 10]");
+          py::gil_scoped_release release;
+          return measure_read_bandwidth(int64_t{megabytes} << 20, seconds, executor);
+        }, py::arg("threads") = 1, py::arg("megabytes") = 512, py::arg("seconds") = 0.2,
+        "Bytes/s (1 megabyte = 2**20) that `threads` threads read from a buffer that must be far larger than the last-level cache.");
   m.def("attn_importance", &attn_importance, py::arg("q"), py::arg("k"), py::arg("v"), py::arg("cu_seqlens"),
         py::arg("scale"), py::arg("denominators") = py::none(), py::arg("importance") = true,
         py::arg("isa") = py::none(), py::arg("threads") = 1,

@@ -28,22 +28,14 @@ struct Inputs {
     if (q.dim() != 3) fail("q: must have shape (tokens, heads, head_dim), got " + shape_of(q));
     if (q.size(1) < 1) fail("q: must have at least one head, got " + shape_of(q));
     const int64_t head_dim = q.size(2);
-    if (head_dim < 8 || head_dim > 256 || head_dim % 8)
-      fail("q: head_dim must be a multiple of 8 up to 256, got " + std::to_string(head_dim));
+    check_head_dim("q", head_dim);
     if (q.size(0) > std::numeric_limits<int32_t>::max()) fail("q: more tokens than int32 can count");
     check_heads("q", q, q);
     check_heads("k", k, q);
     check_heads("v", v, q);
     if (!std::isfinite(scale)) fail("scale: must be finite, got " + std::to_string(scale));
     args.batch = check_sequences(cu_seqlens, q.size(0), max_seqlen);
-    args.denominators = nullptr;
-    if (denominators) {
-      check_type("denominators", *denominators, ScalarType::Float);
-      check_shape("denominators", *denominators, {args.batch});
-      check_contiguous("denominators", *denominators);
-      args.denominators = data<float>(*denominators);
-      check_denominators(args.denominators, args.batch);
-    }
+    args.denominators = check_denominator_tensor(denominators, args.batch);
     context = empty({q.size(0), q.size(1), head_dim}, q.scalar_type());
     args.q = q.data_ptr();
     args.k = k.data_ptr();
@@ -57,6 +49,7 @@ struct Inputs {
     args.heads = q.size(1);
     args.head_dim = head_dim;
     args.scale = static_cast<float>(scale);
+    args.first_query_only = false;
   }
 };
 

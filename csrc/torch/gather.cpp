@@ -6,13 +6,6 @@
 namespace tokprune::torch_binding {
 namespace {
 
-const int32_t* check_index_tensor(const char* name, const Tensor& idx) {
-  check_type(name, idx, ScalarType::Int);
-  check_shape(name, idx, {-1});
-  check_contiguous(name, idx);
-  return data<int32_t>(idx);
-}
-
 int64_t row_bytes(const Tensor& t) {
   return t.size(0) ? t.numel() / t.size(0) * static_cast<int64_t>(t.element_size())
                    : static_cast<int64_t>(t.element_size());

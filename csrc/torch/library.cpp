@@ -19,6 +19,7 @@ STABLE_TORCH_LIBRARY_IMPL(tokprune, CPU, m) {
   m.impl("store_exits_", TORCH_BOX(&store_exits_));
   m.impl("add_layer_norm", TORCH_BOX(&add_layer_norm));
   m.impl("pack_weight", TORCH_BOX(&pack_weight));
+  m.impl("encoder", TORCH_BOX(&encoder));
   m.impl("packed_linear", TORCH_BOX(&packed_linear));
 }
 

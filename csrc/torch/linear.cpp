@@ -21,13 +21,8 @@ Tensor packed_linear(Tensor x, Tensor weight, std::optional<Tensor> bias, int64_
   if (x.dim() != 2) fail("x: must have shape (rows, in_features), got " + shape_of(x));
   check_dense_rows("x", x);
   if (out_features < 0) fail("out_features: must not be negative, got " + std::to_string(out_features));
-  const int64_t k = x.size(1), panels = (out_features + kPanelColumns - 1) / kPanelColumns;
-  check_type("weight", weight, x.scalar_type());
-  if (args.dtype == DType::kFloat32)
-    check_shape("weight", weight, {panels, k, kPanelColumns});
-  else
-    check_shape("weight", weight, {panels, (k + 1) / 2, kPanelColumns, 2});
-  check_contiguous("weight", weight);
+  const int64_t k = x.size(1);
+  check_packed_weight("weight", weight, x.scalar_type(), k, out_features);
   args.bias = nullptr;
   if (bias) {
     check_type("bias", *bias, x.scalar_type());

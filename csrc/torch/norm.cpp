@@ -22,6 +22,7 @@ Tensor add_layer_norm(Tensor x, Tensor residual, Tensor weight, Tensor bias, dou
   Tensor out = empty({x.size(0), width}, x.scalar_type());
   args.x = x.data_ptr();
   args.residual = residual.data_ptr();
+  args.residual_rows = nullptr;
   args.weight = weight.data_ptr();
   args.bias = bias.data_ptr();
   args.out = out.data_ptr();

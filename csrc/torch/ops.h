@@ -30,5 +30,9 @@ Tensor add_layer_norm(Tensor x, Tensor residual, Tensor weight, Tensor bias, dou
 Tensor pack_weight(Tensor weight);
 Tensor packed_linear(Tensor x, Tensor weight, std::optional<Tensor> bias, int64_t out_features, int64_t activation,
                      std::optional<Tensor> rows);
+Tensor encoder(Tensor x, Tensor cu_seqlens, int64_t max_seqlen, std::vector<Tensor> weights, std::vector<double> eps,
+               int64_t heads, int64_t activation, double scale, std::vector<double> keep, bool topk, bool before_layer,
+               std::optional<Tensor> denominators, std::optional<Tensor> protected_rows, bool protect_first,
+               int64_t readout, std::optional<Tensor> token_idx, int64_t places);
 
 }  // namespace tokprune::torch_binding

@@ -156,6 +156,39 @@ inline int64_t check_sequences(const Tensor& cu_seqlens, int64_t total, int64_t 
   return batch;
 }
 
+inline const int32_t* check_index_tensor(const char* name, const Tensor& idx) {
+  check_type(name, idx, ScalarType::Int);
+  check_shape(name, idx, {-1});
+  check_contiguous(name, idx);
+  return data<int32_t>(idx);
+}
+
+inline void check_head_dim(const char* name, int64_t head_dim) {
+  if (head_dim < 8 || head_dim > 256 || head_dim % 8)
+    fail(std::string(name) + ": head_dim must be a multiple of 8 up to 256, got " + std::to_string(head_dim));
+}
+
+inline const float* check_denominator_tensor(const std::optional<Tensor>& denominators, int64_t batch) {
+  if (!denominators) return nullptr;
+  check_type("denominators", *denominators, ScalarType::Float);
+  check_shape("denominators", *denominators, {batch});
+  check_contiguous("denominators", *denominators);
+  check_denominators(data<float>(*denominators), batch);
+  return data<float>(*denominators);
+}
+
+// What pack_weight makes of a (out_features, in_features) weight.
+inline void check_packed_weight(const char* name, const Tensor& weight, ScalarType type, int64_t in_features,
+                                int64_t out_features) {
+  const int64_t panels = (out_features + kPanelColumns - 1) / kPanelColumns;
+  check_type(name, weight, type);
+  if (type == ScalarType::Float)
+    check_shape(name, weight, {panels, in_features, kPanelColumns});
+  else
+    check_shape(name, weight, {panels, (in_features + 1) / 2, kPanelColumns, 2});
+  check_contiguous(name, weight);
+}
+
 inline const uint8_t* check_protected(const std::optional<Tensor>& rows, int64_t total) {
   if (!rows) return nullptr;
   check_type("protected", *rows, ScalarType::Bool);

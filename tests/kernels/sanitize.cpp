@@ -58,9 +58,44 @@ void check_attention(const KernelTable& kernels, DType dtype, const std::vector<
     ++calls;
   }
   a.importance = nullptr;
-  Buffer workspace(attention_workspace(a, executor));
-  attention(kernels, a, workspace.p, executor);
-  ++calls;
+  for (bool first_query_only : {false, true}) {
+    Buffer queries(static_cast<size_t>(a.batch * width) * element_size(dtype)), first(static_cast<size_t>(a.batch * width) * element_size(dtype));
+    if (first_query_only) a.q = queries.p, a.q_stride = width, a.context = first.p;
+    a.first_query_only = first_query_only;
+    Buffer workspace(attention_workspace(a, executor));
+    attention(kernels, a, workspace.p, executor);
+    ++calls;
+  }
+}
+
+void check_encoder(const KernelTable& kernels, DType dtype, const std::vector<int64_t>& lengths, int64_t hidden, const Executor& executor) {
+  std::vector<int32_t> bounds{0};
+  for (int64_t n : lengths) bounds.push_back(bounds.back() + static_cast<int32_t>(n));
+  const int64_t total = bounds.back(), wide = 2 * hidden + 3, batch = static_cast<int64_t>(lengths.size()), places = total + 3;
+  const size_t size = element_size(dtype);
+  auto packed = [&](int64_t out, int64_t in) { return packed_weight_elements(dtype, out, in) * size; };
+  Buffer qkv(packed(3 * hidden, hidden)), narrow(packed(hidden, hidden)), up(packed(wide, hidden)), down(packed(hidden, wide));
+  Buffer vector(std::max(3 * hidden, wide) * size), x(total * hidden * size), fixed(total);
+  std::vector<int32_t> token_idx;
+  for (int64_t i = 0; i < total; ++i) token_idx.push_back(static_cast<int32_t>(i + (i > total / 2 ? 2 : 1)));
+  const LayerNorm norm{vector.p, vector.p, 1e-5f};
+  EncoderLayer layer{{qkv.p, vector.p, 3 * hidden}, {narrow.p, vector.p, hidden}, {up.p, vector.p, wide}, {down.p, vector.p, hidden}, norm, norm, false, 0};
+  std::vector<EncoderLayer> layers(3, layer);
+  for (Criterion criterion : {Criterion::kThreshold, Criterion::kTopK})
+    for (PrunePosition position : {PrunePosition::kAfterAttention, PrunePosition::kBeforeLayer})
+      for (Readout readout : {Readout::kAll, Readout::kFirst, Readout::kFirstOnly})
+        for (bool prunes : {false, true}) {
+          layers[1].prunes = layers[2].prunes = prunes;
+          layers[1].keep = layers[2].keep = criterion == Criterion::kTopK ? 0.6 : 0.02;
+          const int64_t rows = readout == Readout::kAll ? places : batch;
+          Buffer out(rows * hidden * size);
+          EncoderArgs args{dtype, layers.data(), 3, hidden, hidden / 8, Activation::kGelu, 0.3f,
+                           {criterion, 0, prunes ? static_cast<const uint8_t*>(fixed.p) : nullptr, true}, position, x.p, bounds.data(),
+                           nullptr, batch, readout, token_idx.data(), out.p, rows};
+          Buffer workspace(encoder_workspace(args, executor));
+          encoder(kernels, args, workspace.p, executor);
+          ++calls;
+        }
 }
 
 void check_linear(const KernelTable& kernels, DType dtype, int64_t rows, int64_t in, int64_t out, const Executor& executor) {
@@ -75,7 +110,7 @@ void check_linear(const KernelTable& kernels, DType dtype, int64_t rows, int64_t
     ++calls;
   }
   Buffer norm(rows * in * size), scale(in * size);
-  add_layer_norm(kernels, {dtype, x.p, x.p, scale.p, scale.p, norm.p, rows, in, in, in, 1e-5f}, executor);
+  add_layer_norm(kernels, {dtype, x.p, x.p, nullptr, scale.p, scale.p, norm.p, rows, in, in, in, 1e-5f}, executor);
   ++calls;
 }
 
@@ -90,6 +125,8 @@ int main() {
     for (DType dtype : {DType::kFloat32, DType::kBFloat16}) {
       for (const auto& lengths : batches)
         for (int64_t head_dim : {8, 24, 32, 40, 64, 104, 128, 256}) check_attention(kernels, dtype, lengths, 2, head_dim, executor);
+      for (const auto& lengths : batches)
+        for (int64_t hidden : {8, 64, 72}) check_encoder(kernels, dtype, lengths, hidden, executor);
       for (int64_t rows : {0, 1, 5, 13, 97, 200})
         for (int64_t in : {1, 7, 33, 600})
           for (int64_t out : {1, 15, 64, 70, 129}) check_linear(kernels, dtype, rows, in, out, executor);

@@ -196,6 +196,63 @@ def packed_linear(dtype):
             yield Sample(f"{count}x{width}x{out} rows", (x, packed, bias, out, 1, rows), dtype=dtype)
 
 
+def encoder_weights(layers, hidden, wide, dtype, seed=0):
+    """The twelve tensors a layer of the `encoder` op."""
+    from tokprune_kernels import reference
+
+    weights = []
+    for layer in range(layers):
+        seeds = iter(range(seed + 100 * layer, seed + 100 * layer + 99))
+        norm = (None, hidden)
+        for width, out in ((hidden, 3 * hidden), (hidden, hidden), norm, (hidden, wide), (wide, hidden), norm):
+            if width is None:
+                weights.append(1 + randn(out, dtype=dtype, seed=next(seeds)) / 4)
+            else:
+                weights.append(reference.pack_weight(randn(out, width, dtype=dtype, seed=next(seeds)) * 2 / width**0.5))
+            weights.append(randn(out, dtype=dtype, seed=next(seeds)) / 4)
+    return weights
+
+
+def encoder(dtype):
+    """Three layers, that prune at the second and third: every readout, position and criterion."""
+    hidden, heads, layers = 48, 3, 3
+    weights, eps = encoder_weights(layers, hidden, 70, dtype), [1e-12, 1e-5] * layers
+    for name, lengths in BATCHES.items():
+        total, batch = sum(lengths), len(lengths)
+        x, length = randn(total, hidden, dtype=dtype), max(lengths, default=0)
+        token_idx = mask_of(lengths, length + 2).flatten().nonzero().flatten().to(torch.int32)
+        start = (x, cu_seqlens_of(lengths), length, weights, eps, heads, 1, 0.2)
+        # No score reaches 2: only protected tokens stay, whatever the rounding before the decision, which in bfloat16 is coarse.
+        rules = [("dense", [], False, False), ("protected", [0.0, 2.0, 0.0], False, True)]
+        if dtype == torch.float32:
+            rules += [("threshold", [0.0, 0.02, 0.03], False, False), ("topk", [1.0, 0.6, 0.7], True, False)]
+        for rule, keep, topk, fixed in rules:
+            for before in (False, True):
+                for readout in (0, 1, 2):
+                    place = {"token_idx": token_idx, "places": batch * (length + 2)} if readout == 0 else {}
+                    if fixed:
+                        place["protected"] = protected_of(lengths)
+                    label = f"{name} {rule} {before=} {readout=}"
+                    yield EncoderSample(label, (*start, keep, topk, before), {"readout": readout, **place}, dtype)
+        extra = {"denominators": torch.full((batch,), 64.0), "protect_first": False, "protected": protected_of(lengths)}
+        extra |= {"token_idx": token_idx, "places": batch * (length + 2)}
+        threshold = 0.01 if dtype == torch.float32 else 2.0
+        yield EncoderSample(f"{name} denominators", (*start, [threshold] * 3, False, False), extra, dtype)
+    wide = encoder_weights(1, 64, 64, dtype)  # the panels of keys and values begin where those of the queries end
+    last = (randn(40, 64, dtype=dtype), cu_seqlens_of((40,)), 40, wide, [1e-5] * 2, 2, 3, 0.2, [], False, False)
+    yield EncoderSample("whole panels", last, {"readout": 2}, dtype)
+    yield EncoderSample("no layers", (*last[:3], [], [], 2, 0, 0.2, [], False, False), {"readout": 1}, dtype)
+
+
+@dataclass
+class EncoderSample(Sample):
+    """Several layers let rounding add up."""
+
+    @property
+    def tolerance(self) -> float:
+        return 1e-5 if self.dtype == torch.float32 else 5e-2
+
+
 GENERATORS = {
     generator.__name__: generator
     for generator in (
@@ -213,5 +270,6 @@ GENERATORS = {
         add_layer_norm,
         pack_weight,
         packed_linear,
+        encoder,
     )
 }

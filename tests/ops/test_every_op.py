@@ -35,13 +35,14 @@ def to_float32(x):
     return x.float() if isinstance(x, torch.Tensor) and x.is_floating_point() else x
 
 
-# Decisions compare float32 scores, which another precision may move across a threshold; the layout of a packed weight
+# Decisions compare float32 scores, which another precision may move across a threshold (or, of an encoder, every rounding before them); the layout of a packed weight
 # depends on its dtype.
 REFERENCE_INPUT = {
     "keep_threshold": to_float32,
     "keep_topk": to_float32,
     "prune_attention": to_float32,
     "pack_weight": lambda x: x,
+    "encoder": lambda x: x,
 }
 
 

@@ -40,6 +40,8 @@ def interleave(
     warmup: int = 1,
     budget_s: float | None = None,
     progress: Callable[[int, int], None] | None = None,
+    at_least: int = 3,
+    settle_s: float = 0.0,
 ) -> dict[str, Timing]:
     """Time every contender once a round, for `repeats` rounds, and return their timings under the same names.
 
@@ -47,8 +49,10 @@ def interleave(
     runs in an order of its own (shuffled, the same in every process), so that none always inherits another's caches.
 
     contenders: name -> function without arguments. repeats: rounds, at least 1. warmup: untimed rounds before.
-    budget_s: no new round starts when this many seconds have gone since the first timed one (at least 3 rounds run).
+    budget_s: no new round starts when this many seconds have gone since the first timed one (`at_least` rounds run).
     progress: called with (rounds done, rounds wanted) after each round.
+    settle_s: pause before each timed call, in seconds and not timed. Thread pools spin for some milliseconds after
+        their work; a contender that follows at once would share the cores with the pool of the one before.
     Raises ValueError for no contenders or repeats < 1.
     """
     if not contenders or repeats < 1:
@@ -61,9 +65,11 @@ def interleave(
     shuffle = random.Random(0)
     begin = time.perf_counter()
     for done in range(repeats):
-        if budget_s is not None and done >= 3 and time.perf_counter() - begin > budget_s:
+        if budget_s is not None and done >= at_least and time.perf_counter() - begin > budget_s:
             break
         for name in shuffle.sample(names, len(names)):
+            if settle_s > 0.0:
+                time.sleep(settle_s)
             start = time.perf_counter()
             contenders[name]()
             samples[name].append(time.perf_counter() - start)

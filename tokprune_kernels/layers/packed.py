@@ -1,25 +1,18 @@
-"""Layers whose weights were packed once, for inference, and the cache that keeps them true to their modules.
-
-What is not a plain, unhooked nn.Linear or nn.LayerNorm (LoRA-wrapped, quantised, parametrised, ...) is called as the
-module it is, never bypassed.
-"""
+"""Layers whose weights were packed once, for inference, and the cache that keeps them true to their modules."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from operator import getitem, is_
 from types import SimpleNamespace
 
 import torch
 from torch import Tensor, nn
 
-from ..reference.linear import ACTIVATIONS
-from .compute import Layer, module_layer
+from .compute import Layer
 from .modules import LayerModules
-
-# Activations of the feed-forward part that are computed at a time: half of a usual last-level cache.
-FEED_FORWARD_BYTES = 16 * 2**20
+from .packed_layer import pack_layer
+from .whole import WholeEncoder
 
 View = Callable[[nn.Module], LayerModules]
 
@@ -32,14 +25,14 @@ class PackedLayers:
     """
 
     def __init__(self) -> None:
-        self._snapshot: _Snapshot | None = None
+        self._snapshot: Snapshot | None = None
 
-    def get(self, layers: nn.ModuleList, view: View, dtype: torch.dtype, kernels: SimpleNamespace) -> list[Layer]:
+    def get(self, layers: nn.ModuleList, view: View, dtype: torch.dtype, kernels: SimpleNamespace) -> Snapshot:
         """The layers for activations of `dtype`; packs the weights if that was not done or something has changed."""
         snapshot = self._snapshot  # one read, one write: threads may at worst pack twice
         if snapshot is None or snapshot.dtype != dtype or len(snapshot.layers) != len(layers) or not snapshot.holds():
-            snapshot = self._snapshot = _Snapshot(layers, view, dtype, kernels)
-        return snapshot.layers
+            snapshot = self._snapshot = Snapshot(layers, view, dtype, kernels)
+        return snapshot
 
     def clear(self) -> None:
         """Forget the packed weights."""
@@ -49,8 +42,10 @@ class PackedLayers:
         return PackedLayers, ()
 
 
-class _Snapshot:
+class Snapshot:
     """Packed layers and all that must stay as it is for them to be true.
+
+    layers: as the Python loop runs them.   whole: as one op runs them, or None if a part of them is no plain module.
 
     The check runs at every forward: flat lists and C-level loops keep it at a few microseconds a layer.
     """
@@ -73,7 +68,9 @@ class _Snapshot:
         self.attributes: list[dict] = []
         # Not inference tensors: those could not be used outside torch.inference_mode later.
         with torch.inference_mode(False), torch.no_grad():
-            self.layers = [self._pack(v, kernels) for v in views]
+            packed = [pack_layer(v, kernels, self._is_plain) for v in views]
+        self.layers: list[Layer] = [one.layer for one in packed]
+        self.whole = WholeEncoder.of(packed, views)
 
     def holds(self) -> bool:
         """Whether the modules, their parameters and the contents of these are those that were packed."""
@@ -95,38 +92,7 @@ class _Snapshot:
     def _read_training(self) -> list[bool]:
         return [dropout.training for dropout in self.dropouts]
 
-    def _pack(self, modules: LayerModules, kernels: SimpleNamespace) -> Layer:
-        """The layer with every part packed that can be."""
-        parts = {}
-        if all(map(self._packable, (modules.query, modules.key, modules.value))):
-            parts["qkv"] = _packed_qkv(modules, kernels)
-        if self._packable(modules.attention_out, modules.dropout_attention):
-            parts["attention_out"] = _packed_linear([modules.attention_out], kernels)
-        if self._packable(modules.up):
-            parts["up"] = _packed_up(modules, kernels)
-        if self._packable(modules.down, modules.dropout_output):
-            parts["down"] = _packed_linear([modules.down], kernels)
-        if "up" in parts and "down" in parts:
-            parts["block_rows"] = max(FEED_FORWARD_BYTES // (modules.up.out_features * modules.up.weight.element_size()), 1)
-        for name in ("norm_attention", "norm_output"):
-            if self._fusable(getattr(modules, name)):
-                parts[name] = _fused_norm(getattr(modules, name), kernels)
-        return replace(module_layer(modules), **parts)
-
-    def _packable(self, module: nn.Module, dropout: nn.Module | None = None) -> bool:
-        dropped = dropout is not None and dropout.training
-        return type(module) is nn.Linear and self._plain(module) and not dropped
-
-    def _fusable(self, module: nn.Module) -> bool:
-        return (
-            type(module) is nn.LayerNorm
-            and module.weight is not None
-            and module.bias is not None
-            and module.weight.dim() == 1
-            and self._plain(module)
-        )
-
-    def _plain(self, module: nn.Module) -> bool:
+    def _is_plain(self, module: nn.Module) -> bool:
         """Whether calling the module does nothing but its class's arithmetic on ordinary CPU parameters of this dtype."""
         hooks = [module._forward_hooks, module._forward_pre_hooks]
         parameters = [p for p in module._parameters.values() if p is not None]
@@ -140,31 +106,3 @@ class _Snapshot:
             self.hooks += hooks
             self.attributes.append(module.__dict__)
         return plain
-
-
-def _packed_linear(modules: list[nn.Linear], kernels: SimpleNamespace, activation: str = "none") -> Callable:
-    """x (T, K) -> activation(x W^T + b) of one linear layer, or of several side by side, packed as one."""
-    weight = kernels.pack_weight(torch.cat([m.weight for m in modules]))
-    biases = [m.weight.new_zeros(m.out_features) if m.bias is None else m.bias for m in modules]
-    bias = torch.cat(biases) if any(m.bias is not None for m in modules) else None
-    out_features = sum(m.out_features for m in modules)
-    op, code = kernels.packed_linear, ACTIVATIONS[activation]
-    return lambda x: op(x, weight, bias, out_features, code)
-
-
-def _packed_qkv(modules: LayerModules, kernels: SimpleNamespace) -> Callable:
-    project = _packed_linear([modules.query, modules.key, modules.value], kernels)
-    heads, head_dim = modules.heads, modules.head_dim
-    return lambda x: project(x).view(x.shape[0], 3, heads, head_dim).unbind(1)
-
-
-def _packed_up(modules: LayerModules, kernels: SimpleNamespace) -> Callable:
-    if modules.activation_name is not None:
-        return _packed_linear([modules.up], kernels, modules.activation_name)
-    project, activation = _packed_linear([modules.up], kernels), modules.activation
-    return lambda x: activation(project(x))
-
-
-def _fused_norm(module: nn.LayerNorm, kernels: SimpleNamespace) -> Callable:
-    op, weight, bias, eps = kernels.add_layer_norm, module.weight, module.bias, module.eps
-    return lambda x, residual: op(x, residual, weight, bias, eps)

@@ -13,7 +13,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttenti
 
 from ..layers.compute import module_layer
 from ..layers.exits import ExitBuffer, ExitList, Exits
-from ..layers.kernels import has_packed_linear, select_kernels
+from ..layers.kernels import OPS, has_packed_linear, select_kernels
 from ..layers.loop import Alive, Run, run_layers
 from ..layers.packed import PackedLayers
 from ..layers.recorder import HiddenStates, Recorder
@@ -88,13 +88,17 @@ class PrunedEncoder(nn.Module):
     def _run(self, x: Tensor, call: Call, differentiable: bool = False, packed: bool = False) -> Tensor:
         batch, pruning = call.batch, self.pruning
         kernels = select_kernels(x, x.shape[1] // self.config.num_attention_heads)
-        if packed:
-            layers = self.packed_layers.get(self.layer, self.adapter.layer_modules, x.dtype, kernels)
-        else:
-            layers = [module_layer(self.adapter.layer_modules(layer)) for layer in self.layer]
         states_wanted = call.output_hidden_states is not None and call.output_hidden_states is not False
         # A first token that may leave has an exit state, which must be restored.
         first_only = call.pooled_only and pruning.protect_first and not states_wanted
+        if packed:
+            snapshot = self.packed_layers.get(self.layer, self.adapter.layer_modules, x.dtype, kernels)
+            if snapshot.whole is not None and kernels is OPS and not (states_wanted or call.output_pruning):
+                states = snapshot.whole.run(x, batch, pruning, call.protected, first_only)
+                return states[:, None] if first_only else states
+            layers = snapshot.layers
+        else:
+            layers = [module_layer(self.adapter.layer_modules(layer)) for layer in self.layer]
         exits = Exits(batch) if first_only else ExitList(batch) if differentiable else ExitBuffer(batch, kernels)
         recorder = Recorder(batch) if call.output_pruning else None
         hidden_states = HiddenStates(exits) if states_wanted else None

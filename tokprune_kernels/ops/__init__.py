@@ -8,6 +8,7 @@ from . import schemas  # isort: skip  (the schemas must exist before anything bi
 from .attention import attn_importance, varlen_attention
 from .autograd import register_gradients
 from .decision import keep_threshold, keep_topk
+from .encoder import encoder
 from .gather import compact, compact_many, pack, pack_index, store_exits_, unpack
 from .linear import pack_weight, packed_linear
 from .norm import add_layer_norm
@@ -19,6 +20,7 @@ __all__ = [
     "attn_importance",
     "compact",
     "compact_many",
+    "encoder",
     "keep_threshold",
     "keep_topk",
     "pack",

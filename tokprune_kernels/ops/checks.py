@@ -142,9 +142,7 @@ def add_layer_norm(x, residual, weight, bias, eps):
     for name, parameter in (("weight", weight), ("bias", bias)):
         _tensor(name, parameter, (x.dtype,), 1, x, "x")
         _length(name, parameter, x.shape[1], "one per column of x")
-    _finite("eps", eps)
-    if eps < 0:
-        raise ValueError(f"eps must not be negative, got {eps}")
+    _eps(eps)
 
 
 def pack_weight(weight):
@@ -156,28 +154,112 @@ def pack_weight(weight):
 def packed_linear(x, weight, bias, out_features, activation=0, rows=None):
     _tensor("x", x, COMPILED_FLOATS, 2)
     _packed_weight(weight, x, out_features)
+    _activation(activation)
     if bias is not None:
         _tensor("bias", bias, (x.dtype,), 1, x, "x")
         _length("bias", bias, out_features, "out_features")
-    if not 0 <= activation <= 3:
-        raise ValueError(f"activation must be a code from 0 to 3 (none, gelu, gelu_tanh, relu), got {activation}")
     if rows is not None:
         _index("rows", rows, x)
 
 
-def _packed_weight(weight, x, out_features):
+def encoder(
+    x,
+    cu_seqlens,
+    max_seqlen,
+    weights,
+    eps,
+    heads,
+    activation,
+    scale,
+    keep,
+    topk,
+    before_layer,
+    denominators=None,
+    protected=None,
+    protect_first=True,
+    readout=0,
+    token_idx=None,
+    places=0,
+):
+    _tensor("x", x, COMPILED_FLOATS, 2)
+    _cu_seqlens(cu_seqlens, x)
+    layers = len(eps) // 2
+    if len(eps) % 2 or len(weights) != 12 * layers:
+        raise ValueError(f"weights and eps must hold 12 tensors and 2 numbers a layer, got {len(weights)} and {len(eps)}")
+    hidden = x.shape[1]
+    if heads < 1 or _violated(hidden % heads == 0):
+        raise ValueError(f"heads must divide the {hidden} columns of x, got {heads}")
+    for index in range(layers):
+        _encoder_layer(index, weights[12 * index : 12 * index + 12], x)
+    _activation(activation)
+    _finite("scale", scale)
+    for value in eps:
+        _eps(value)
+    _keep_values(keep, layers, topk, before_layer)
+    if denominators is not None:
+        _tensor("denominators", denominators, _scores(x), 1, x)
+        _length("denominators", denominators, cu_seqlens.shape[0] - 1, "one per sequence, len(cu_seqlens) - 1")
+    _protected(protected, x)
+    if readout not in (0, 1, 2):
+        raise ValueError(f"readout must be a code from 0 to 2 (all, first, first_only), got {readout}")
+    if readout == 0:
+        if token_idx is None:
+            raise ValueError("token_idx must be given with readout 'all': it says to which row of the result a token belongs")
+        _index("token_idx", token_idx, x)
+        _length("token_idx", token_idx, x.shape[0], "one per row of x")
+    elif keep and not protect_first:
+        raise ValueError("only the readout 'all' goes with protect_first=False: the first tokens may be pruned")
+
+
+def _encoder_layer(index, tensors, x):
+    hidden, wide = x.shape[1], tensors[7].shape[0] if isinstance(tensors[7], torch.Tensor) else 0
+    shapes = ((hidden, 3 * hidden), (hidden, hidden), None, (hidden, wide), (wide, hidden), None)
+    for part, shape in enumerate(shapes):
+        weight, bias = tensors[2 * part : 2 * part + 2]
+        name, out_features = f"weights[{12 * index + 2 * part}]", hidden if shape is None else shape[1]
+        if shape is None:
+            _tensor(name, weight, (x.dtype,), 1, x, "x")
+            _length(name, weight, hidden, "one per column of x")
+        else:
+            _packed_weight(weight, x, out_features, shape[0], name)
+        name = f"weights[{12 * index + 2 * part + 1}]"
+        _tensor(name, bias, (x.dtype,), 1, x, "x")
+        _length(name, bias, out_features, "one per output")
+
+
+def _keep_values(keep, layers, topk, before_layer):
+    if keep and len(keep) != layers:
+        raise ValueError(f"thresholds or keep_ratios must hold a number a layer, {layers}, got {len(keep)}")
+    for value in keep:
+        _ratio(value) if topk else _finite("threshold", value)
+    if keep and before_layer and (keep[0] < 1.0 if topk else keep[0] > 0.0):
+        raise ValueError("with before_layer the first layer must prune nothing: no layer has scored the tokens before it")
+
+
+def _activation(code):
+    if not 0 <= code <= 3:
+        raise ValueError(f"activation must be a code from 0 to 3 (none, gelu, gelu_tanh, relu), got {code}")
+
+
+def _eps(eps):
+    _finite("eps", eps)
+    if eps < 0:
+        raise ValueError(f"eps must not be negative, got {eps}")
+
+
+def _packed_weight(weight, x, out_features, in_features=None, name="weight"):
     dims = 4 if x.dtype == torch.bfloat16 else 3
-    _tensor("weight", weight, (x.dtype,), dims, x, "x", hint="; pack it with pack_weight in the dtype of x")
+    _tensor(name, weight, (x.dtype,), dims, x, "x", hint="; pack it with pack_weight in the dtype of x")
     if _violated(out_features > 0):
         raise ValueError(f"out_features must be positive, got {out_features}")
-    in_features = x.shape[1]
+    in_features = x.shape[1] if in_features is None else in_features
     pairs = (in_features + 1) // 2
     wanted = (-(-out_features // PANEL_COLUMNS), in_features, PANEL_COLUMNS)
     if dims == 4:
         wanted = (wanted[0], pairs, PANEL_COLUMNS, 2)
     if any(_violated(have == want) for have, want in zip(weight.shape, wanted)):
         raise ValueError(
-            f"weight must be packed for x with {in_features} columns and out_features {out_features}, shape {wanted}; "
+            f"{name} must be packed for {in_features} input columns and out_features {out_features}, shape {wanted}; "
             f"got {tuple(weight.shape)}"
         )
 

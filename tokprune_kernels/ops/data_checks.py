@@ -56,6 +56,13 @@ def packed_linear(x, weight, bias, out_features, activation=0, rows=None):
         _in_range("rows", rows, x.shape[0])
 
 
+def encoder(x, cu_seqlens, max_seqlen, weights, eps, heads, activation, scale, keep, topk, before_layer, denominators=None,
+            protected=None, protect_first=True, readout=0, token_idx=None, places=0):  # fmt: skip
+    attn_importance(x, x, x, cu_seqlens, max_seqlen, scale, denominators)
+    if readout == 0:
+        unpack(x, token_idx, places, 1)
+
+
 def _cu_seqlens(cu_seqlens, total) -> int:
     """Check the bounds of the sequences and return the longest length."""
     bounds = cu_seqlens.tolist()

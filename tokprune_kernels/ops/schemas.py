@@ -171,3 +171,34 @@ def pack_weight(weight):
 def packed_linear(x, weight, bias, out_features, activation=0, rows=None):
     checks.packed_linear(x, weight, bias, out_features, activation, rows)
     return x.new_empty((x.shape[0] if rows is None else rows.shape[0], out_features))
+
+
+@_define(
+    "(Tensor x, Tensor cu_seqlens, SymInt max_seqlen, Tensor[] weights, float[] eps, int heads, int activation, float scale,"
+    " float[] keep, bool topk, bool before_layer, Tensor? denominators=None, Tensor? protected=None,"
+    " bool protect_first=True, int readout=0, Tensor? token_idx=None, SymInt places=0) -> Tensor"
+)
+def encoder(
+    x,
+    cu_seqlens,
+    max_seqlen,
+    weights,
+    eps,
+    heads,
+    activation,
+    scale,
+    keep,
+    topk,
+    before_layer,
+    denominators=None,
+    protected=None,
+    protect_first=True,
+    readout=0,
+    token_idx=None,
+    places=0,
+):
+    options = (denominators, protected, protect_first, readout, token_idx, places)
+    checks.encoder(
+        x, cu_seqlens, max_seqlen, weights, eps, heads, activation, scale, keep, topk, before_layer, *options
+    )
+    return x.new_empty((cu_seqlens.shape[0] - 1 if readout else places, x.shape[1]))

@@ -6,6 +6,7 @@ has a meaning, run on any device and check nothing: `tokprune_kernels.ops` does.
 
 from .attention import attn_importance, varlen_attention
 from .decision import keep_threshold, keep_topk
+from .encoder import encoder
 from .gather import compact, compact_many, pack, pack_index, store_exits_, unpack
 from .linear import pack_weight, packed_linear
 from .norm import add_layer_norm
@@ -16,6 +17,7 @@ __all__ = [
     "attn_importance",
     "compact",
     "compact_many",
+    "encoder",
     "keep_threshold",
     "keep_topk",
     "pack",

@@ -28,9 +28,10 @@ def unpack_weight(packed, out_features, in_features):
 
 
 def packed_linear(x, weight, bias, out_features, activation=0, rows=None):
-    """activation(x[rows] W^T + bias), summed in float32; `activation` is a code of ACTIVATIONS, rows None = all."""
+    """activation(x[rows] W^T + bias), summed in float32 (float64 for float64); `activation` is a code of ACTIVATIONS, rows None = all."""
     if rows is not None:
         x = x.index_select(0, rows)
     plain = unpack_weight(weight, out_features, x.shape[1])
-    y = linear(x.float(), plain.float(), None if bias is None else bias.float())
+    wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+    y = linear(x.to(wide), plain.to(wide), None if bias is None else bias.to(wide))
     return _FUNCTIONS[activation](y).to(x.dtype)

@@ -24,6 +24,7 @@ struct AttentionArgs {
   int64_t heads;
   int64_t head_dim;      // a multiple of 8, at most 256
   float scale;
+  bool first_query_only;  // q and context (batch, heads, head_dim): each sequence's first row; importance null
 };
 
 // Bytes of scratch that `attention` needs when it runs with this executor (64-byte aligned memory).

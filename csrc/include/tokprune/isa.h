@@ -24,10 +24,6 @@ const KernelTable& active_kernels();
 // Name of the ISA of a set of kernels.
 const char* isa_name(const KernelTable& kernels);
 
-// Multiply-adds per second of the calling thread with these kernels' instructions, registers only:
-// the ceiling of a roofline. Runs for about `seconds`.
-double measure_multiply_adds(const KernelTable& kernels, DType dtype, double seconds);
-
 struct CpuFeature {
   const char* name;
   bool present;

@@ -10,6 +10,7 @@ struct AddLayerNormArgs {
   DType dtype;          // of all tensors
   const void* x;        // (rows, width), rows x_stride elements apart
   const void* residual; // same, residual_stride
+  const int32_t* residual_rows;  // (rows,) rows of residual to read, or null: rows 0 .. rows - 1
   const void* weight;   // (width,)
   const void* bias;     // (width,)
   void* out;            // (rows, width), contiguous

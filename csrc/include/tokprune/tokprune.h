@@ -3,9 +3,11 @@
 
 #include "tokprune/attention.h"
 #include "tokprune/decision.h"
+#include "tokprune/encoder.h"
 #include "tokprune/gather.h"
 #include "tokprune/isa.h"
 #include "tokprune/linear.h"
 #include "tokprune/norm.h"
+#include "tokprune/peak.h"
 #include "tokprune/prune_attention.h"
 #include "tokprune/types.h"

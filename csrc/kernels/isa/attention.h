@@ -152,14 +152,14 @@ static void attend_block(const AttentionTask& t, const AttentionScratch<T>& s, i
   const ptrdiff_t panel_units = static_cast<ptrdiff_t>(t.head_dim / T::kPerUnit) * 64;
   for (int key = 0; key < t.length; key += 64) {
     const int width = t.length - key < 64 ? t.length - key : 64;
-    const Product p{rows, s.keys + key / 64 * panel_units, 64, t.head_dim, s.scores + key, s.score_stride, false};
+    const Product p{rows, s.keys + key / 64 * panel_units, 64, t.head_dim, s.scores + key, s.score_stride, false, nullptr, 0};
     multiply<T>(p, m, (width + kLanes - 1) / kLanes);
   }
   float inverse[kAttentionRows];
   softmax(s.scores, s.score_stride, m, t.length, t.scale * kLog2E, inverse);
   if (sums) add_columns(s.scores, s.score_stride, m, inverse, t.length, sums);
   for (int i = 0; i < m; ++i) rows[i] = weight_row(s, i, t.length);
-  const Product p{rows, s.values, s.padded_dim, t.length, s.output, s.padded_dim, false};
+  const Product p{rows, s.values, s.padded_dim, t.length, s.output, s.padded_dim, false, nullptr, 0};
   multiply<T>(p, m, s.padded_dim / kLanes);
   for (int i = 0; i < m; ++i) {
     Element* out = static_cast<Element*>(t.context) + (row + i) * t.context_stride;
@@ -177,7 +177,7 @@ static void attend(const AttentionTask& t) {
   pack_keys(t, s);
   pack_values(t, s);
   for (int c = t.chunk_begin; c < t.chunk_end; ++c) {
-    const int begin = chunk_start(t.length, t.chunks, c), end = chunk_start(t.length, t.chunks, c + 1);
+    const int begin = chunk_start(t.queries, t.chunks, c), end = chunk_start(t.queries, t.chunks, c + 1);
     float* sums = t.column_sums ? t.column_sums + static_cast<ptrdiff_t>(c) * t.length : nullptr;
     if (sums) __builtin_memset(sums, 0, static_cast<size_t>(t.length) * sizeof(float));
     const int blocks = (end - begin + kAttentionRows - 1) / kAttentionRows;

@@ -8,7 +8,7 @@
 namespace tokprune {
 namespace TOKPRUNE_ISA {
 
-constexpr int kLinearStep = 256;
+constexpr int kLinearStep = 768;
 
 static inline vf activate(vf x, Activation activation) {
   switch (activation) {
@@ -36,7 +36,7 @@ static inline void finish_row(const float* sums, const LinearArgs& args, int64_t
 }
 
 template <class T>
-static void linear_task(const LinearArgs& args, int64_t row_begin, int64_t row_end, int64_t panel, float* scratch) {
+static void linear_task(const LinearArgs& args, int64_t row_begin, int64_t row_end, int64_t panel, int64_t next_panel, float* scratch) {
   typedef typename T::Element Element;
   const int m = static_cast<int>(row_end - row_begin);
   const char* rows[kLinearRows];
@@ -46,12 +46,17 @@ static void linear_task(const LinearArgs& args, int64_t row_begin, int64_t row_e
   }
   const int64_t elements = args.in_features, units = (elements + T::kPerUnit - 1) / T::kPerUnit;
   const uint32_t* weight = static_cast<const uint32_t*>(args.weight) + panel * units * 64;
+  const uint32_t* next_weight = static_cast<const uint32_t*>(args.weight) + next_panel * units * 64;
   const int64_t column = panel * 64;
   const int width = static_cast<int>(args.out_features - column < 64 ? args.out_features - column : 64);
   const int vectors = (width + kLanes - 1) / kLanes;
   for (int64_t unit = 0; unit < units; unit += kLinearStep) {
     const int64_t left = elements - unit * T::kPerUnit, most = static_cast<int64_t>(kLinearStep) * T::kPerUnit;
-    const Product p{rows, weight + unit * 64, 64, static_cast<int>(left < most ? left : most), scratch, 64, unit > 0};
+    const bool last = unit + kLinearStep >= units;
+    const char* next = reinterpret_cast<const char*>(last ? next_weight : weight + (unit + kLinearStep) * 64);
+    const int64_t next_units = last ? units : units - unit - kLinearStep;
+    const Product p{rows, weight + unit * 64, 64, static_cast<int>(left < most ? left : most), scratch, 64, unit > 0,
+                    next, (next_units < kLinearStep ? next_units : kLinearStep) * 256};
     multiply<T>(p, m, vectors);
     for (int i = 0; i < m; ++i) rows[i] += static_cast<ptrdiff_t>(kLinearStep) * 4;
   }

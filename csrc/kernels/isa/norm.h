@@ -14,7 +14,8 @@ static void add_layer_norm_rows(const AddLayerNormArgs& args, int64_t begin, int
   const Element* bias = static_cast<const Element*>(args.bias);
   for (int64_t row = begin; row < end; ++row) {
     const Element* x = static_cast<const Element*>(args.x) + row * args.x_stride;
-    const Element* residual = static_cast<const Element*>(args.residual) + row * args.residual_stride;
+    const Element* residual = static_cast<const Element*>(args.residual) +
+                              (args.residual_rows ? args.residual_rows[row] : row) * args.residual_stride;
     Element* out = static_cast<Element*>(args.out) + row * width;
     vf sum = zero();
     for (int j = 0; j < full; j += kLanes) {

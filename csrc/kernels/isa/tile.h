@@ -61,10 +61,22 @@ struct Product {
   float* c;
   ptrdiff_t ldc;
   bool accumulate;  // start from c instead of 0
+  // What the next product will read: its lines come into the second-level cache while this one computes, because a
+  // prefetcher that begins at the first miss cannot keep up with a tile. Null: nothing is known of it.
+  const char* next;
+  ptrdiff_t next_bytes;
 };
 
+// The part of `next` that one tile fetches: `lines` cache lines in every kFetchUnits units.
+struct Fetch {
+  const char* from;
+  int lines;
+};
+
+constexpr int kFetchUnits = 8;
+
 template <class T, int M, int V>
-static void tile(const Product& t, int row, int column) {
+static void tile(const Product& t, int row, int column, Fetch fetch) {
   const char* a[M];
   for (int i = 0; i < M; ++i) a[i] = t.rows[row + i];
   const uint32_t* b = t.b + column;
@@ -74,14 +86,24 @@ static void tile(const Product& t, int row, int column) {
     for (int j = 0; j < V; ++j) acc[i][j] = t.accumulate ? load(c + i * t.ldc + j * kLanes) : zero();
   ptrdiff_t offset = 0;
   const ptrdiff_t end = static_cast<ptrdiff_t>(t.elements / T::kPerUnit) * 4;
-  for (; offset < end; offset += 4, b += t.ldb) {
+  auto step = [&]() {
     typename T::Operand bv[V];
     for (int j = 0; j < V; ++j) bv[j] = T::load_b(b + j * kLanes);
     for (int i = 0; i < M; ++i) {
       typename T::Operand av = T::broadcast(a[i] + offset);
       for (int j = 0; j < V; ++j) acc[i][j] = T::multiply_add(acc[i][j], av, bv[j]);
     }
-  }
+    offset += 4;
+    b += t.ldb;
+  };
+  if (fetch.lines)
+    while (offset + kFetchUnits * 4 <= end) {
+      for (int i = 0; i < fetch.lines; ++i, fetch.from += 64) __builtin_prefetch(fetch.from, 0, 2);
+#pragma GCC unroll 4
+      for (int u = 0; u < kFetchUnits; ++u) step();
+    }
+#pragma GCC unroll 4
+  while (offset < end) step();
   if (t.elements % T::kPerUnit) {
     for (int i = 0; i < M; ++i) {
       typename T::Operand av = T::broadcast_last(a[i] + offset);
@@ -94,8 +116,8 @@ static void tile(const Product& t, int row, int column) {
 }
 
 template <class T, int V>
-static inline void tile_of(const Product& t, int m, int row, int column) {
-  typedef void (*TileFn)(const Product&, int, int);
+static inline void tile_of(const Product& t, int m, int row, int column, Fetch fetch) {
+  typedef void (*TileFn)(const Product&, int, int, Fetch);
   static const TileFn tiles[12] = {
       tile<T, 1, V>, tile<T, 2, V>, tile<T, 3, V>, tile<T, 4, V>,
       tile_rows(V) >= 5 ? tile<T, tile_rows(V) >= 5 ? 5 : 1, V> : nullptr,
@@ -106,16 +128,20 @@ static inline void tile_of(const Product& t, int m, int row, int column) {
       tile_rows(V) >= 10 ? tile<T, tile_rows(V) >= 10 ? 10 : 1, V> : nullptr,
       tile_rows(V) >= 11 ? tile<T, tile_rows(V) >= 11 ? 11 : 1, V> : nullptr,
       tile_rows(V) >= 12 ? tile<T, tile_rows(V) >= 12 ? 12 : 1, V> : nullptr};
-  tiles[m - 1](t, row, column);
+  tiles[m - 1](t, row, column, fetch);
 }
 
 // All rows of one column strip of V vectors, in tiles of nearly equal height.
 template <class T, int V>
 static inline void strip(const Product& t, int m, int column) {
   const int tiles = (m + tile_rows(V) - 1) / tile_rows(V);
+  const ptrdiff_t blocks = static_cast<ptrdiff_t>(t.elements / T::kPerUnit) / kFetchUnits * tiles;
+  Fetch fetch{t.next, 0};
+  if (t.next && column == 0 && blocks) fetch.lines = static_cast<int>((t.next_bytes / 64 + blocks - 1) / blocks);
   for (int i = 0, row = 0; i < tiles; ++i) {
     const int height = (m - row) / (tiles - i);
-    tile_of<T, V>(t, height, row, column);
+    tile_of<T, V>(t, height, row, column, fetch);
+    fetch.from += fetch.lines * 64 * (blocks / tiles);
     row += height;
   }
 }

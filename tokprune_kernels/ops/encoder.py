@@ -1,0 +1,76 @@
+"""A whole pruned encoder as one op."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..reference.encoder import READOUTS
+from ..reference.linear import ACTIVATIONS
+from . import checks
+from .arguments import dense, traced
+
+_encoder = torch.ops.tokprune.encoder.default
+
+
+def encoder(
+    x: Tensor,
+    cu_seqlens: Tensor,
+    max_seqlen: int,
+    weights: Sequence[Tensor],
+    eps: Sequence[float],
+    heads: int,
+    activation: str,
+    scale: float,
+    *,
+    thresholds: Sequence[float] | None = None,
+    keep_ratios: Sequence[float] | None = None,
+    before_layer: bool = False,
+    denominators: Tensor | None = None,
+    protected: Tensor | None = None,
+    protect_first: bool = True,
+    readout: str = "all",
+    token_idx: Tensor | None = None,
+    places: int = 0,
+) -> Tensor:
+    """All layers of a post-norm encoder (BERT's kind) on packed tokens, pruned on the way; for inference, it has no gradient.
+
+    One call instead of some eight a layer: no Python between the layers, and no memory allocated but the result.
+
+    Args:
+        x: (T, H) float32 or bfloat16 states at the entry of the first layer.
+        cu_seqlens: (B + 1,) int32 row bounds of the sequences.   max_seqlen: at least the longest.
+        weights: twelve tensors a layer, in x's dtype: packed qkv (`pack_weight` of the (3 H, H) weight of query, key and value
+            one after the other) and its bias (3 H,), packed attention output and bias, LayerNorm weight and bias (H,), packed
+            up-projection and bias (F,), packed down-projection and bias (H,), LayerNorm weight and bias (H,).
+        eps: two a layer, those of its LayerNorms.
+        heads: attention heads; they divide H into a multiple of 8 up to 256.
+        activation: "none", "gelu" (with erf), "gelu_tanh" or "relu".
+        scale: factor on the attention scores.
+        thresholds, keep_ratios: one a layer, at most one of the two; a threshold <= 0 or a ratio of 1 prunes nothing there,
+            as neither of the two does. See `keep_threshold` (LTP, Kim et al., KDD 2022) and `keep_topk` (ToP, Li et al., KDD 2023).
+        before_layer: decide at the entry of a layer by the importance in the one before (ToP), not after its attention (LTP).
+        denominators: (B,) float32, see `attn_importance`.
+        protected: (T,) bool, never pruned.   protect_first: nor is the first token of a sequence.
+        readout: "all": every token's last state, survivors' final ones and the exit states of those pruned; "first": those
+            of the first tokens; "first_only": the same, and the last layer computes nothing else.
+        token_idx: (T,) int32, ascending: each token's row in the result; for "all".   places: rows of the result.
+
+    Returns:
+        (places, H) with zeros where no token belongs, or for the other readouts (B, H), zeros for an empty sequence; x's dtype.
+
+    Raises:
+        TypeError: wrong type or dtype.   ValueError: wrong shape, number, device or value.
+    """
+    for name, value, known in (("activation", activation, ACTIVATIONS), ("readout", readout, READOUTS)):
+        if value not in known:
+            raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}")
+    if thresholds is not None and keep_ratios is not None:
+        raise ValueError("give thresholds or keep_ratios, not both")
+    topk = keep_ratios is not None
+    keep = [float(value) for value in (keep_ratios if topk else thresholds) or ()]
+    options = (topk, before_layer, denominators, protected, protect_first, READOUTS[readout], token_idx, places)
+    arguments = (x, cu_seqlens, max_seqlen, list(weights), list(eps), heads, ACTIVATIONS[activation], scale, keep, *options)
+    if not traced():
+        checks.encoder(*arguments)
+    return _encoder(*(dense(value) if isinstance(value, Tensor) else value for value in arguments))
