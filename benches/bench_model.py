@@ -1,96 +1,94 @@
-"""A BERT-base shaped model on real lengths: Hugging Face padded, ours packed dense, ours pruned.
+"""BERT-base's shape through every engine: Hugging Face, torch.compile, ONNX Runtime, OpenVINO, ours dense and pruned.
 
     python benches/bench_model.py
+    python benches/bench_model.py --dtypes fp32 --engines hf_sdpa ours_dense --only 1x128 "sst2 batches of 32"
 
-Weights are random and seeded (accuracy is not claimed), texts are random tokens with the lengths of real ones. The
-FLOPs reductions are those that the run really had (tk.flops), against padded dense and against packed dense.
+Weights are random and seeded (accuracy is not claimed), texts are random tokens with the lengths of real ones. Every
+engine is checked on every workload before it is timed there. A run of some engines or workloads replaces only its own
+rows of results/model.csv.
 """
 
-import copy
+import gc
 
 import torch
-from harness import arguments, dtype_name, lengths_of, publish, require_close, time_all
-from transformers import BertConfig, BertModel
+from engines import NAMES, find
+from engines.pruned import PrunedRun
+from engines.twins import DTYPES
+from harness import arguments, publish, save, time_all
+from model_checks import check
+from model_rows import Measured, merged, read, rows_of
+from peers import bert_base, engine_options, present_engines, stamp
+from roofline import Roofline
+from workloads import all_workloads
 
-import tokprune_kernels as tk
-
-# Keep ratios of ToP's kind and, for LTP's kind, thresholds put at the quantiles of the scores that keep as many: about
-# 30% of the FLOPs of packed dense are left.
-KEEP_RATIOS = [1.0, 0.65, 0.65, 0.65, 0.8, 0.8, 0.8, 1.0, 0.9, 1.0, 1.0, 1.0]
-# Task, texts in a batch, batches, most rounds.
-WORKLOADS = (("sst2", 32, 4, 15), ("20news", 8, 1, 7))
-
-
-def batches_of(task, size, count):
-    generator = torch.Generator().manual_seed(0)
-    for start in range(0, size * count, size):
-        lengths = torch.tensor(lengths_of(task)[start : start + size])
-        mask = (torch.arange(int(lengths.max())) < lengths[:, None]).long()
-        ids = torch.randint(1000, 30000, mask.shape, generator=generator) * mask
-        yield {"input_ids": ids, "attention_mask": mask}
+SETTLE_S = 0.01  # OpenMP's idle threads spin for about 5 ms
 
 
-def calibrated_thresholds(model, batches):
-    """One threshold a layer, layer by layer, so that about KEEP_RATIOS of the tokens alive stay."""
-    thresholds = [0.0] * len(KEEP_RATIOS)
-    for layer, ratio in enumerate(KEEP_RATIOS):
-        if ratio == 1.0:
-            continue
-        model.set_pruning(tk.PruningConfig.ltp(thresholds))
-        seen = [model(**batch, output_pruning=True)["pruning"] for batch in batches]
-        alive = torch.cat([one.importance[layer][one.kept_mask[layer]] for one in seen])
-        thresholds[layer] = float(alive.quantile(1 - ratio))
-    return thresholds
+def more_options(parser):
+    names = [workload.name for workload in all_workloads()]
+    engine_options(parser)
+    parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="WORKLOAD", help=", ".join(names))
+    parser.add_argument("--budget", type=float, default=45.0, help="seconds per workload and dtype, if 5 rounds fit")
 
 
-def measure(task, size, count, rounds, dtype, options):
-    torch.manual_seed(0)
-    dense = BertModel(BertConfig(attn_implementation="sdpa")).eval().to(dtype)
-    batches = list(batches_of(task, size, count))
-    twins = {name: tk.prune_model(copy.deepcopy(dense), tk.PruningConfig.dense()) for name in ("packed", "top", "ltp")}
-    twins["top"].set_pruning(tk.PruningConfig.top(KEEP_RATIOS))
+def kept_lengths(run, batch, layers):
+    """(layers + 1, B) tokens in each layer and at the end: all that are live, unless the run prunes."""
+    if isinstance(run, PrunedRun):
+        return run.kept_lengths(batch)
+    return batch["attention_mask"].sum(1).expand(layers + 1, -1)
+
+
+def measure(workload, dtype, engines, runs, exact_run, model, options):
+    """Check and time all engines on one workload; their rows."""
+    print(f"{dtype} {workload.name}", flush=True)
     with torch.inference_mode():
-        twins["ltp"].set_pruning(tk.PruningConfig.ltp(calibrated_thresholds(twins["ltp"], batches)))
-        flops, lengths = {}, torch.cat([batch["attention_mask"].sum(1) for batch in batches])
-        for name, model in twins.items():
-            kept = torch.cat([model(**b, output_pruning=True)["pruning"].kept_lengths for b in batches], dim=1)
-            flops[name] = float(tk.flops.encoder_flops(kept, model.config).sum())
-        for batch in batches:
-            live = batch["attention_mask"].bool()
-            exact, ours = dense(**batch).last_hidden_state, twins["packed"](**batch).last_hidden_state
-            require_close(f"{task} packed", ours[live], exact[live], 1e-5 if dtype == torch.float32 else 5e-2)
-    padded = sum(float(tk.flops.dense_flops(b["attention_mask"].sum(1), dense.config, padded_to="longest").sum()) for b in batches)
-    models = {"huggingface": dense, **twins}
-    contenders = {name: (lambda model=model: [model(**batch) for batch in batches]) for name, model in models.items()}
-    timings = time_all(contenders, min(rounds, options.repeats), warmup=1)
-    median = {name: timing.median_s for name, timing in timings.items()}
-    for name in models:
-        reduction = flops["packed"] / flops[name] if name in flops else None
-        yield {
-            "dtype": dtype_name(dtype),
-            "workload": f"{task} batches of {size}",
-            "model": name,
-            "ms_per_batch": 1e3 * median[name] / count,
-            "p95_ms_per_batch": 1e3 * timings[name].p95_s / count,
-            "live_gflops": flops.get(name, flops["packed"]) / median[name] / 1e9,
-            "texts_per_s": len(lengths) / median[name],
-            "time_vs_huggingface": median["huggingface"] / median[name],
-            "time_vs_packed": median["packed"] / median[name],
-            "flops_vs_padded": padded / flops[name] if name in flops else 1.0,
-            "flops_vs_packed": reduction,
-            "flops_saved_as_time": median["packed"] / median[name] / reduction if reduction else None,
-        }
+        exact = [exact_run(batch) for batch in workload.batches]
+        for engine in engines:
+            if isinstance(runs[engine.name], PrunedRun):
+                runs[engine.name].tune(workload)
+            check(engine, runs[engine.name], workload, dtype, exact, model)
+        layers = model.config.num_hidden_layers
+        kept = {e.name: [kept_lengths(runs[e.name], batch, layers) for batch in workload.batches] for e in engines}
+    contenders = {e.name: (lambda run=runs[e.name]: [run(batch) for batch in workload.batches]) for e in engines}
+    limits = {"budget_s": options.budget, "at_least": min(5, options.repeats), "settle_s": SETTLE_S}
+    roofline = Roofline.measure(options.threads, rounds=3)  # each time: a shared machine's ceilings drift in an hour
+    timings = time_all(contenders, options.repeats, warmup=1, **limits)
+    configs = {e.name: getattr(runs[e.name], "config", model.config) for e in engines}
+    measured = [Measured(e, timings[e.name], kept[e.name], configs[e.name]) for e in engines]
+    return rows_of(dtype, workload, measured, roofline)
+
+
+def measure_dtype(dtype, engines, workloads, options):
+    """Load the engines once and yield the rows of each workload."""
+    model = bert_base()
+    runs = {}
+    for engine in engines:
+        print(f"{dtype} loading {engine.name}", flush=True)
+        runs[engine.name] = engine.load(model, dtype, options.threads, options.cache)
+    exact_run = find("hf_sdpa").load(model, dtype, options.threads, options.cache)
+    for workload in workloads:
+        here = [engine for engine in engines if engine.runs(workload.padded_to)]
+        if here:
+            yield measure(workload, dtype, here, runs, exact_run, model, options)
 
 
 def main():
-    options = arguments(__doc__)
-    rows = [
-        row
-        for dtype in (torch.float32, torch.bfloat16)
-        for workload in WORKLOADS
-        for row in measure(*workload, dtype, options)
-    ]
-    publish("model", rows, options)
+    options = arguments(__doc__, more_options)
+    engines, skipped = present_engines(options.engines)
+    every_workload = all_workloads()
+    workloads = [workload for workload in every_workload if workload.name in options.only]
+    order = (tuple(DTYPES), [workload.name for workload in every_workload], NAMES)
+    extra = stamp(skipped) | {"budget_s": options.budget}
+    rows = read(options.out / "model.csv")
+    for dtype in options.dtypes:
+        chosen = [engine for engine in engines if dtype in engine.dtypes]
+        for new in measure_dtype(dtype, chosen, workloads, options):
+            rows = merged(rows, new, order)
+            save("model", rows, options, extra)  # after each workload, so that a run that is stopped loses one
+        torch._dynamo.reset()  # the compiled model of this dtype
+        gc.collect()
+    if rows:
+        publish("model", rows, options, extra)
 
 
 if __name__ == "__main__":

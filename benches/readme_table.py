@@ -1,93 +1,162 @@
-"""Write the README's results table from the committed results: python benches/readme_table.py
+"""Write the README's results section from the committed results: python benches/readme_table.py
 
 With --check nothing is written; the exit code says whether the README is up to date.
 """
 
-import csv
-import json
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).parent
+from presentation import DTYPES, HERE, LABELS, RESULTS, ModelResults, Row, machine, read
+
 README = HERE.parent / "README.md"
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
-MODEL_NAMES = {
-    "huggingface": "Hugging Face sdpa, padded",
-    "packed": "ours, packed dense",
-    "top": "ours, pruned by keep ratios (ToP)",
-    "ltp": "ours, pruned by thresholds (LTP)",
+NOTHING = ""  # the cell of a number that was not measured
+PLOTS = {
+    "throughput": "Throughput of dense models in live GFLOP/s, per workload and engine, with the roofline",
+    "latency": "Latency at batch 1 against length, with the roofline",
+    "pruning": "Speed-up of pruned models against their reduction of FLOPs",
 }
 
 
-def read(name: str) -> list[dict[str, str]]:
-    with open(HERE / "results" / f"{name}.csv", newline="") as file:
-        return list(csv.DictReader(file))
+def times(value: str | float) -> str:
+    return f"{float(value):.2f}x" if value != "" else NOTHING
 
 
-def times(value: str) -> str:
-    return f"{float(value):.2f}x"
+def share(value: str | float) -> str:
+    return f"{100 * float(value):.0f}%" if value != "" else NOTHING
 
 
-def share(value: str) -> str:
-    return f"{100 * float(value):.0f}%"
+def milliseconds(row: Row | None) -> str:
+    return f"{float(row['ms_per_batch']):.4g}" if row else NOTHING
+
+
+def named(row: Row | None) -> str:
+    """A time with the engine that it is of."""
+    return f"{milliseconds(row)} ({LABELS[row['engine']]})" if row else "none measured"
+
+
+def cell(row: Row | None, column: str, form) -> str:
+    return form(row[column]) if row else NOTHING
 
 
 def table(headers: list[str], rows: list[list[str]]) -> list[str]:
+    if not rows:
+        return ["Not measured."]
     return ["| " + " | ".join(cells) + " |" for cells in (headers, ["---"] * len(headers), *rows)]
 
 
-def machine(name: str) -> str:
-    stamp = json.loads((HERE / "results" / f"{name}.machine.json").read_text())
-    packages = ", ".join(f"{key} {value}" for key, value in stamp["packages"].items() if value and key in ("torch", "transformers"))
-    return f"{stamp['cpu']['model']}, {stamp['threads']} threads, {stamp['active_isa']}, {packages}, {stamp['date'][:10]}"
-
-
-def model_table() -> list[str]:
+def dense_table(model: ModelResults) -> list[str]:
+    """Fixed shapes, every token live: our dense model against the fastest peer."""
     rows = []
-    for row in read("model"):
-        saved = share(row["flops_saved_as_time"]) if row["model"] in ("top", "ltp") else ""
-        vs_packed = "" if row["model"] == "huggingface" else times(row["time_vs_packed"])
-        padded, flops = (("", "") if row["model"] == "huggingface" else (times(row["flops_vs_padded"]), times(row["flops_vs_packed"])))
-        rows.append(
-            [row["dtype"], row["workload"], MODEL_NAMES[row["model"]], f"{float(row['ms_per_batch']):.1f}",
-             times(row["time_vs_huggingface"]), padded, vs_packed, flops, saved]
-        )  # fmt: skip
-    headers = ["dtype", "texts", "model", "ms per batch", "faster than Hugging Face", "fewer FLOPs than padded", "faster than packed dense",
-               "fewer FLOPs than packed dense", "of the FLOPs gain as time"]  # fmt: skip
+    for dtype in DTYPES:
+        for workload in model.fixed_shapes(dtype):
+            peer, ours = model.best_peer(dtype, workload), model.row(dtype, workload, "ours_dense")
+            rows.append(
+                [dtype, workload, named(peer), milliseconds(ours), cell(ours, "vs_best_peer", times),
+                 cell(peer, "share_of_roofline", share), cell(ours, "share_of_roofline", share)]
+            )  # fmt: skip
+    headers = ["dtype", "texts x tokens", "best dense peer, ms", "ours dense, ms", "ours is faster by",
+               "roofline share: peer", "roofline share: ours"]  # fmt: skip
     return table(headers, rows)
 
 
-def attention_table() -> list[str]:
+def real_text_table(model: ModelResults) -> list[str]:
+    """Texts of real lengths: dense and pruned; a pruned cell says what FLOPs it saves and how much of that is time."""
+
+    def pruned(row: Row | None) -> str:
+        if row is None:
+            return NOTHING
+        saved, faster = float(row["flops_vs_dense"]), row["vs_ours_dense"]
+        as_time = share(float(faster) / saved) if faster else "not measured"
+        return f"{milliseconds(row)}, {times(saved)}, {as_time}"
+
+    rows = []
+    for dtype in DTYPES:
+        for workload in model.real_text(dtype):
+            engines = ("hf_sdpa", "ours_dense", "ours_top", "ours_ltp")
+            plain, dense, top, ltp = (model.row(dtype, workload, engine) for engine in engines)
+            rows.append(
+                [dtype, workload, milliseconds(plain), named(model.best_peer(dtype, workload)), milliseconds(dense),
+                 cell(dense, "vs_best_peer", times), pruned(top), pruned(ltp), cell(top, "vs_best_peer", times)]
+            )  # fmt: skip
+    after = "ms, fewer FLOPs than ours dense, of that as time"
+    headers = ["dtype", "texts", "Hugging Face sdpa, ms", "best dense peer, ms", "ours dense, ms",
+               "dense: faster than best peer", f"ours pruned, ToP: {after}", f"ours pruned, LTP: {after}",
+               "ToP: faster than best peer"]  # fmt: skip
+    return table(headers, rows)
+
+
+def operating_point_table(model: ModelResults) -> list[str]:
+    """ToP's published reduction of FLOPs, against models padded to the task's maximum as the paper's baseline is."""
+    rows = []
+    for dtype in DTYPES:
+        for workload in model.operating_points(dtype):
+            ours, plain = (model.row(dtype, workload, engine) for engine in ("ours_top_8x", "hf_sdpa"))
+            rows.append(
+                [dtype, workload, milliseconds(plain), named(model.best_peer(dtype, workload)), milliseconds(ours),
+                 *(cell(ours, ratio, times) for ratio in ("flops_vs_padded", "vs_huggingface", "vs_best_peer"))]
+            )  # fmt: skip
+    headers = ["dtype", "texts", "Hugging Face sdpa, ms", "best dense peer, ms", "ours pruned, ms",
+               "fewer FLOPs than padded", "faster than Hugging Face", "faster than best peer"]  # fmt: skip
+    return table(headers, rows)
+
+
+def attention_table(results: Path) -> list[str]:
     rows = [
         [row["dtype"], row["workload"], times(row["vs_sdpa"]), times(row["vs_eager"]),
          f"{100 * float(row['importance_cost']):.1f}%", share(row["share_of_peak"])]
-        for row in read("attention")
+        for row in read("attention", results)
     ]  # fmt: skip
-    headers = ["dtype", "texts x tokens", "vs `scaled_dot_product_attention` (no importance)", "vs eager with column means",
-               "cost of importance", "of the multiply-add peak"]  # fmt: skip
+    headers = ["dtype", "texts x tokens", "vs `scaled_dot_product_attention` (no importance)",
+               "vs eager with column means", "cost of importance", "of the multiply-add peak"]  # fmt: skip
     return table(headers, rows)
 
 
-def results() -> str:
-    lines = [
-        f"BERT-base shape with random weights on the lengths of real text, `benches/bench_model.py` ({machine('model')}):",
-        "",
-        *model_table(),
-        "",
-        f"Attention with importance at BERT-base's head shape, `benches/bench_attention.py` ({machine('attention')}):",
-        "",
-        *attention_table(),
-        "",
-        "All numbers, with compaction, pack and unpack: `benches/results/`. How they are measured: "
-        "[docs/benchmarks.md](docs/benchmarks.md).",
+def missing(model: ModelResults) -> list[str]:
+    """A line for each precision in which a peer was not measured: a best peer is the best of fewer then."""
+    peers = {dtype: model.missing_peers(dtype) for dtype in DTYPES}
+    return [f"Not measured in {dtype}: {'; '.join(names)}." for dtype, names in peers.items() if names]
+
+
+def plots(results: Path) -> list[str]:
+    drawn = {name: text for name, text in PLOTS.items() if (results / "plots" / f"{name}.png").exists()}
+    return [f"![{text}](benches/results/plots/{name}.png)" for name, text in drawn.items()]
+
+
+def results_section(results: Path = RESULTS) -> str:
+    model = ModelResults(results)
+    paragraphs = [
+        [
+            "BERT-base shape with random weights, medians per batch, `benches/bench_model.py` "
+            f"({model.machine}). Best dense peer: the fastest of Hugging Face (eager, sdpa), torch.compile, "
+            "ONNX Runtime and OpenVINO in the same precision. Roofline share: the least time that the live tokens need "
+            "on this machine, by its measured multiply-add peak and memory bandwidth, over the time taken."
+        ],
+        missing(model),
+        ["Dense, no padding anywhere:"],
+        dense_table(model),
+        ['Lengths of real text, as it comes and sorted ("similar lengths", where padding costs the peers least):'],
+        real_text_table(model),
+        ["ToP's published operating point, inputs of the dense models padded to the task's maximum as in the paper:"],
+        operating_point_table(model),
+        plots(results),
+        [
+            "Attention with importance at BERT-base's head shape, `benches/bench_attention.py` "
+            f"({machine('attention', results)}):"
+        ],
+        attention_table(results),
+        [
+            "All numbers, with single linear layers, first calls, compaction, pack and unpack: `benches/results/`. "
+            "How they are measured: [docs/benchmarks.md](docs/benchmarks.md)."
+        ],
     ]
-    return "\n".join(lines)
+    return "\n\n".join("\n".join(lines) for lines in paragraphs if lines)
 
 
 def main() -> int:
     text = README.read_text()
     head, rest = text.split(BEGIN)
-    updated = f"{head}{BEGIN}\n{results()}\n{END}{rest.split(END)[1]}"
+    updated = f"{head}{BEGIN}\n{results_section()}\n{END}{rest.split(END)[1]}"
     if "--check" in sys.argv[1:]:
         return int(updated != text)
     README.write_text(updated)

@@ -76,3 +76,11 @@ def test_refusals(case):
     error, match, call = BAD[case]
     with pytest.raises(error, match=match):
         call()
+
+
+def test_exact_last_layer():
+    """Keys and values of all n tokens; query, scores, context, output projection and feed-forward of one."""
+    d, f, n = 10, 30, 8
+    last = 2 * (2 * n * d * d + d * d + 2 * n * d + d * d + 2 * d * f)
+    dense = torch.tensor([n, 0]).expand(3, -1)
+    assert flops.encoder_flops(dense, SMALL, exact_last_layer=True).tolist() == [layer(n, n) + last, 0]

@@ -21,7 +21,9 @@ from torch import Tensor
 from .pruning_config import POSITIONS
 
 
-def encoder_flops(kept_lengths: Tensor, config: Any, *, position: str | None = None) -> Tensor:
+def encoder_flops(
+    kept_lengths: Tensor, config: Any, *, position: str | None = None, exact_last_layer: bool = False
+) -> Tensor:
     """FLOPs of each sequence in a pruned run.
 
     Args:
@@ -30,6 +32,8 @@ def encoder_flops(kept_lengths: Tensor, config: Any, *, position: str | None = N
         config: has hidden_size, intermediate_size and num_hidden_layers, as a transformers BertConfig.
         position: "after_attention" (the rest of layer l runs on row l + 1) or "before_layer" (on row l); None: that of
             config.pruning if it has one, else "after_attention".
+        exact_last_layer: the last layer computes the first token's row alone, from the keys and values of all: what runs
+            under a head that reads only that (PruningConfig.exact_last_layer). No gain of pruning: never mix the two.
 
     Returns:
         (B,) float64 FLOPs (2 x MACs).
@@ -49,7 +53,10 @@ def encoder_flops(kept_lengths: Tensor, config: Any, *, position: str | None = N
         raise ValueError(f"position must be one of {', '.join(map(repr, POSITIONS))}, got {position!r}")
     attended = kept_lengths[:-1].double()
     finished = kept_lengths[1:].double() if position == "after_attention" else attended
-    return _layer_flops(attended, finished, config).sum(dim=0)
+    flops = _layer_flops(attended, finished, config)
+    if exact_last_layer:
+        flops[-1] = _first_row_flops(attended[-1], config)
+    return flops.sum(dim=0)
 
 
 def dense_flops(lengths: Tensor, config: Any, padded_to: str | int | None = None) -> Tensor:
@@ -78,6 +85,12 @@ def dense_flops(lengths: Tensor, config: Any, padded_to: str | int | None = None
 def _layer_flops(attended: Tensor, finished: Tensor, config: Any) -> Tensor:
     d, f = config.hidden_size, config.intermediate_size
     macs = 2 * d * attended**2 + 3 * d**2 * attended + (d**2 + 2 * d * f) * finished
+    return 2 * macs
+
+
+def _first_row_flops(attended: Tensor, config: Any) -> Tensor:
+    d, f, rows = config.hidden_size, config.intermediate_size, (attended > 0).double()
+    macs = 2 * d * attended + 2 * d**2 * attended + (2 * d**2 + 2 * d * f) * rows
     return 2 * macs
 
 

@@ -1,14 +1,16 @@
 // One task of a linear layer: up to kLinearRows rows against one panel of 64 output columns.
 //
-// Contract: writes out[row_begin .. row_end) of the panel's columns; `scratch` holds kLinearRows x 64
-// float32 sums. The product runs in steps of kLinearStep units of the inner dimension, so that the part of the
-// panel in use stays in the first-level cache while the rows pass by.
+// Contract: `next_panel` is the one that this worker will probably run next; its weights are fetched ahead. Writes out[row_begin .. row_end) of the panel's columns; `scratch` holds kLinearRows x 64
+// float32 sums. The product runs in steps of the inner dimension: the part of the panel in use stays in cache while
+// the rows pass by.
 #pragma once
 
 namespace tokprune {
 namespace TOKPRUNE_ISA {
 
-constexpr int kLinearStep = 768;
+// Units of a step. Many rows: as long as a second-level cache of 1 MiB allows, because every step loads and stores the
+// sums. Few rows: memory sets the pace, and what it brings is read from the first-level cache from the second tile on.
+static inline int64_t linear_step(int64_t rows) { return rows > 48 ? 768 : 128; }
 
 static inline vf activate(vf x, Activation activation) {
   switch (activation) {
@@ -36,7 +38,8 @@ static inline void finish_row(const float* sums, const LinearArgs& args, int64_t
 }
 
 template <class T>
-static void linear_task(const LinearArgs& args, int64_t row_begin, int64_t row_end, int64_t panel, int64_t next_panel, float* scratch) {
+static void linear_task(const LinearArgs& args, int64_t row_begin, int64_t row_end, int64_t panel, int64_t next_panel,
+                        float* scratch) {
   typedef typename T::Element Element;
   const int m = static_cast<int>(row_end - row_begin);
   const char* rows[kLinearRows];
@@ -50,15 +53,16 @@ static void linear_task(const LinearArgs& args, int64_t row_begin, int64_t row_e
   const int64_t column = panel * 64;
   const int width = static_cast<int>(args.out_features - column < 64 ? args.out_features - column : 64);
   const int vectors = (width + kLanes - 1) / kLanes;
-  for (int64_t unit = 0; unit < units; unit += kLinearStep) {
-    const int64_t left = elements - unit * T::kPerUnit, most = static_cast<int64_t>(kLinearStep) * T::kPerUnit;
-    const bool last = unit + kLinearStep >= units;
-    const char* next = reinterpret_cast<const char*>(last ? next_weight : weight + (unit + kLinearStep) * 64);
-    const int64_t next_units = last ? units : units - unit - kLinearStep;
+  const int64_t step = linear_step(m);
+  for (int64_t unit = 0; unit < units; unit += step) {
+    const int64_t left = elements - unit * T::kPerUnit, most = step * T::kPerUnit;
+    const bool last = unit + step >= units;
+    const char* next = reinterpret_cast<const char*>(last ? next_weight : weight + (unit + step) * 64);
+    const int64_t next_units = last ? units : units - unit - step;
     const Product p{rows, weight + unit * 64, 64, static_cast<int>(left < most ? left : most), scratch, 64, unit > 0,
-                    next, (next_units < kLinearStep ? next_units : kLinearStep) * 256};
+                    next, (next_units < step ? next_units : step) * 256};
     multiply<T>(p, m, vectors);
-    for (int i = 0; i < m; ++i) rows[i] += static_cast<ptrdiff_t>(kLinearStep) * 4;
+    for (int i = 0; i < m; ++i) rows[i] += static_cast<ptrdiff_t>(step) * 4;
   }
   for (int i = 0; i < m; ++i)
     finish_row<T>(scratch + i * 64, args, column, width,

@@ -73,7 +73,7 @@ struct Fetch {
   int lines;
 };
 
-constexpr int kFetchUnits = 8;
+constexpr int kFetchUnits = 2;
 
 template <class T, int M, int V>
 static void tile(const Product& t, int row, int column, Fetch fetch) {
@@ -99,7 +99,6 @@ static void tile(const Product& t, int row, int column, Fetch fetch) {
   if (fetch.lines)
     while (offset + kFetchUnits * 4 <= end) {
       for (int i = 0; i < fetch.lines; ++i, fetch.from += 64) __builtin_prefetch(fetch.from, 0, 2);
-#pragma GCC unroll 4
       for (int u = 0; u < kFetchUnits; ++u) step();
     }
 #pragma GCC unroll 4

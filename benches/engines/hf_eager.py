@@ -1,0 +1,5 @@
+"""Hugging Face with attn_implementation="eager"."""
+
+from .huggingface import huggingface
+
+ENGINE = huggingface("eager")

@@ -1,0 +1,5 @@
+"""Hugging Face with attn_implementation="sdpa"."""
+
+from .huggingface import huggingface
+
+ENGINE = huggingface("sdpa")
