@@ -1,8 +1,8 @@
 // One task of a linear layer: up to kLinearRows rows against one panel of 64 output columns.
 //
-// Contract: `next_panel` is the one that this worker will probably run next; its weights are fetched ahead. Writes out[row_begin .. row_end) of the panel's columns; `scratch` holds kLinearRows x 64
-// float32 sums. The product runs in steps of the inner dimension: the part of the panel in use stays in cache while
-// the rows pass by.
+// Contract: writes out[row_begin .. row_end) of the panel's columns; `next_panel` is the one that this worker will
+// probably run next, its weights are fetched ahead; `scratch` holds kLinearRows x 64 float32 sums. The product runs in
+// steps of the inner dimension: the part of the panel in use stays in cache while the rows pass by.
 #pragma once
 
 namespace tokprune {
@@ -37,6 +37,10 @@ static inline void finish_row(const float* sums, const LinearArgs& args, int64_t
   }
 }
 
+// Rows that are multiplied and finished together. Where one tile spans the panel: its rows, so that their results are
+// written while the next tile is multiplied (2-3% better than all at the end, where the stores' cache misses add up).
+constexpr int kGroupRows = kTileVectors * kLanes == 64 ? tile_rows(kTileVectors) : kLinearRows;
+
 template <class T>
 static void linear_task(const LinearArgs& args, int64_t row_begin, int64_t row_end, int64_t panel, int64_t next_panel,
                         float* scratch) {
@@ -53,20 +57,27 @@ static void linear_task(const LinearArgs& args, int64_t row_begin, int64_t row_e
   const int64_t column = panel * 64;
   const int width = static_cast<int>(args.out_features - column < 64 ? args.out_features - column : 64);
   const int vectors = (width + kLanes - 1) / kLanes;
+  Element* out = static_cast<Element*>(args.out) + row_begin * args.out_features + column;
   const int64_t step = linear_step(m);
+  const int groups = (m + kGroupRows - 1) / kGroupRows;
   for (int64_t unit = 0; unit < units; unit += step) {
     const int64_t left = elements - unit * T::kPerUnit, most = step * T::kPerUnit;
     const bool last = unit + step >= units;
     const char* next = reinterpret_cast<const char*>(last ? next_weight : weight + (unit + step) * 64);
     const int64_t next_units = last ? units : units - unit - step;
-    const Product p{rows, weight + unit * 64, 64, static_cast<int>(left < most ? left : most), scratch, 64, unit > 0,
-                    next, (next_units < step ? next_units : step) * 256};
-    multiply<T>(p, m, vectors);
+    const ptrdiff_t next_bytes = (next_units < step ? next_units : step) * 256 / groups;
+    Product p{rows, weight + unit * 64, 64, static_cast<int>(left < most ? left : most), scratch, 64, unit > 0, next, next_bytes};
+    for (int g = 0, row = 0; g < groups; ++g) {
+      const int height = (m - row) / (groups - g);
+      p.rows = rows + row;
+      p.c = scratch + row * 64;
+      multiply<T>(p, height, vectors);
+      p.next += next_bytes;
+      for (int i = row; last && i < row + height; ++i) finish_row<T>(scratch + i * 64, args, column, width, out + i * args.out_features);
+      row += height;
+    }
     for (int i = 0; i < m; ++i) rows[i] += static_cast<ptrdiff_t>(step) * 4;
   }
-  for (int i = 0; i < m; ++i)
-    finish_row<T>(scratch + i * 64, args, column, width,
-                  static_cast<Element*>(args.out) + (row_begin + i) * args.out_features + column);
 }
 
 }  // namespace TOKPRUNE_ISA
