@@ -9,16 +9,17 @@ from transformers import BertForSequenceClassification
 import tokprune_kernels as tk
 
 from .engine import OURS, Engine
-from .twins import DTYPES, twin
+from .twins import own_copy
 
 
 class PooledRun:
     """From a batch to the pooled output (B, H)."""
 
     def __init__(self, model, dtype):
-        head = BertForSequenceClassification(model.config).eval().to(DTYPES[dtype])
-        head.bert, head.classifier = twin(model, dtype), nn.Identity()
-        self.model = tk.prune_model(head, tk.PruningConfig.dense())
+        base = own_copy(model, dtype)
+        head = BertForSequenceClassification(base.config)
+        head.bert, head.classifier = base, nn.Identity()
+        self.model = tk.prune_model(head.eval(), tk.PruningConfig.dense()).freeze_for_inference()
 
     def __call__(self, batch):
         return self.model(**batch).logits

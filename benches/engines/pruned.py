@@ -9,7 +9,7 @@ from workloads import Workload
 import tokprune_kernels as tk
 
 from .engine import OURS, Batch, Engine
-from .twins import twin
+from .twins import own_copy
 
 # ToP's kind of keep ratios, for BERT-base's 12 layers: about 30% of the FLOPs of packed dense are left.
 KEEP_RATIOS = (1.0, 0.65, 0.65, 0.65, 0.8, 0.8, 0.8, 1.0, 0.9, 1.0, 1.0, 1.0)
@@ -57,6 +57,8 @@ def pruned(
     """An engine of ours; `choose` gives its pruning for a workload."""
 
     def load(model, dtype, threads, cache_folder):
-        return PrunedRun(tk.prune_model(twin(model, dtype), tk.PruningConfig.dense()), choose)
+        # Freezing gives the weights up for those of its own layout, as the other engines do.
+        own = tk.prune_model(own_copy(model, dtype), tk.PruningConfig.dense())
+        return PrunedRun(own.freeze_for_inference(), choose)
 
     return Engine(name, OURS, ("fp32", "bf16"), load, at_padded_task=at_padded_task)

@@ -8,6 +8,8 @@ import tokprune_kernels as tk
 import torch
 from torch import nn
 
+from tests.ops.samples import COMPILED_ONLY
+
 from ..oracle import Pruning
 from .helpers import oracle64, pruned_copy, random_batch, random_bert, run, text_error
 
@@ -215,6 +217,18 @@ def step_an_optimiser(model):
     torch.optim.SGD(model.parameters(), lr=0.1).step()
 
 
+def change_eps(model):
+    model.encoder.layer[1].output.LayerNorm.eps = 0.5
+
+
+def write_to_biases_and_norms(model):
+    """To what is read where it is, not copied."""
+    with torch.no_grad():
+        for name, parameter in model.encoder.named_parameters():
+            if name.endswith("bias") or "LayerNorm" in name:
+                parameter.add_(0.25)
+
+
 def round_to_bfloat16(model):
     run(model.to(torch.bfloat16), *random_batch())
     model.to(torch.float32)
@@ -235,6 +249,7 @@ CHANGES = (
     point_to_data_at_the_same_address,
     replace_a_layer,
     step_an_optimiser,
+    write_to_biases_and_norms,
     round_to_bfloat16,
     train_and_back,
 )
@@ -250,6 +265,65 @@ def test_changed_weights_are_seen(change):
     reference.load_state_dict(pruned.state_dict())
     check(pruned, reference)
     assert text_error(run(pruned, *random_batch()).last_hidden_state, before.last_hidden_state) > 1e-4, "nothing changed"
+
+
+@pytest.mark.parametrize("called_before", [False, True])
+def test_changed_eps_is_seen(called_before):
+    plain = random_bert()
+    pruned = pruned_copy(tk, plain, PRUNING)
+    before = run(pruned, *random_batch())
+    pruned = pruned if called_before else pruned_copy(tk, plain, PRUNING)
+    for model in (plain, pruned):
+        change_eps(model)
+    check(pruned, plain)
+    assert text_error(run(pruned, *random_batch()).last_hidden_state, before.last_hidden_state) > 1e-4, "nothing changed"
+
+
+def test_norms_that_get_another_dtype():
+    """LayerNorms of a bfloat16 model, made float32 after its first call, are called as modules from then on."""
+    model = pruned_copy(tk, random_bert(), PRUNING).bfloat16()
+    before = run(model, *random_batch()).last_hidden_state
+    for module in model.encoder.modules():
+        if isinstance(module, nn.LayerNorm):
+            module.float()
+    after = run(model, *random_batch()).last_hidden_state
+    assert after.dtype == torch.bfloat16
+    assert text_error(after.float(), before.float()) < 0.1
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_weight_that_is_no_parameter(place):
+    """As functional code leaves it: a plain tensor, which can be exchanged without a trace."""
+    plain = random_bert()
+    pruned = pruned_copy(tk, plain, PRUNING)
+    for factor in (1.0, 1.25):
+        for model in (plain, pruned):
+            module = model.encoder.layer[1].get_submodule(place)
+            weight = module.weight.detach() * factor
+            del module.weight
+            module.weight = weight
+        expected = copy.deepcopy(plain)
+        module = expected.encoder.layer[1].get_submodule(place)
+        weight = module.__dict__.pop("weight")
+        module.weight = nn.Parameter(weight)
+        check(pruned, expected)
+
+
+@COMPILED_ONLY
+def test_only_what_was_copied_is_packed_again():
+    model = pruned_copy(tk, random_bert(), PRUNING)
+    run(model, *random_batch())
+    snapshot = model.encoder.packed_layers._snapshot
+    layer = model.encoder.layer[0]
+    in_place = {layer.output.LayerNorm.weight, layer.output.LayerNorm.bias, layer.output.dense.bias}
+    copied = {layer.output.dense.weight, layer.attention.self.value.bias}
+    for parameter in (*in_place, *copied):
+        with torch.no_grad():
+            parameter.mul_(1.25)
+        run(model, *random_batch())
+        packed_again = model.encoder.packed_layers._snapshot is not snapshot
+        assert packed_again == (parameter in copied)
+        snapshot = model.encoder.packed_layers._snapshot
 
 
 def test_model_made_in_inference_mode():

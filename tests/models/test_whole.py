@@ -71,6 +71,23 @@ def test_same_bits_as_layer_by_layer(model_class, shape, dtype, runs):
             assert int(by_layer["pruning"].kept_lengths[-1].sum()) < sum(LENGTHS), f"{name} prunes nothing here"
 
 
+@pytest.mark.parametrize("name", ("dense", "ltp all layers", "top"))
+def test_more_rows_than_one_block_takes(name):
+    """Blocks are 288 rows a thread; states are updated in place while later blocks still read theirs."""
+    model, threads = model_of(BertModel, "panels"), torch.get_num_threads()
+    model.set_pruning(PRUNINGS[name])
+    mask = mask_of((300, 1, 170, 250, 0, 401), 401)
+    batch = {"input_ids": torch.randint(5, 200, mask.shape, generator=torch.Generator().manual_seed(1)), "attention_mask": mask}
+    torch.set_num_threads(1)
+    try:
+        with torch.inference_mode():
+            one_op, by_layer = model(**batch), model(**batch, output_pruning=True)
+    finally:
+        torch.set_num_threads(threads)
+    assert int(by_layer.pruning.kept_lengths[2].sum()) > 288
+    assert torch.equal(one_op.last_hidden_state, by_layer.last_hidden_state)
+
+
 @pytest.mark.parametrize("name", PRUNINGS)
 def test_the_exact_last_layer_changes_no_logit(name):
     model, exact = model_of(BertForSequenceClassification, "panels"), PRUNINGS[name].to_dict()

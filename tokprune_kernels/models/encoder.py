@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -13,9 +14,10 @@ from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttenti
 
 from ..layers.compute import module_layer
 from ..layers.exits import ExitBuffer, ExitList, Exits
+from ..layers.frozen import FrozenLayers
 from ..layers.kernels import OPS, has_packed_linear, select_kernels
 from ..layers.loop import Alive, Run, run_layers
-from ..layers.packed import PackedLayers
+from ..layers.packed import PackedLayers, PackedStack
 from ..layers.recorder import HiddenStates, Recorder
 from ..packing import first_rows
 from ..pruning_config import PruningConfig
@@ -26,7 +28,8 @@ from .call import KEYWORD, Call
 class PrunedEncoder(nn.Module):
     """Runs the layers of a Hugging Face encoder and removes tokens on the way.
 
-    layer: the original ModuleList, under its original name, so that checkpoints keep their format.
+    layer: the original ModuleList, under its original name, so that checkpoints keep their format; while frozen what
+    stands for it.
     argument_names: of the base model's forward, for its hook.   hook_handles: of the hooks that belong to this encoder; kept
     here because unpickling them keeps their ids from being given to other hooks.
     """
@@ -52,6 +55,22 @@ class PrunedEncoder(nn.Module):
         self.pruning = pruning
         self.config.pruning = pruning.to_dict()
 
+    @property
+    def is_frozen(self) -> bool:
+        """Whether the layers exist in packed form only."""
+        return isinstance(self.layer, FrozenLayers)
+
+    def freeze(self) -> None:
+        """Keep the layers in packed form only; ValueError if that cannot be, see FrozenLayers."""
+        if not self.is_frozen:
+            self.packed_layers.clear()
+            self.layer = FrozenLayers(self.layer, self.adapter.layer_modules)
+
+    def unfreeze(self) -> None:
+        """Bring the layers back as they were."""
+        if self.is_frozen:
+            self.layer = self.layer.thaw()
+
     def train(self, mode: bool = True) -> PrunedEncoder:
         """As nn.Module.train; packed weights are dropped, since weights that train change under them."""
         if mode:
@@ -66,9 +85,11 @@ class PrunedEncoder(nn.Module):
                 "a pruned encoder runs only inside its model: call model(...), not model.encoder(...) or model.forward(...)"
             )
         x = hidden_states.squeeze(0)
+        if self.is_frozen:
+            self.layer.check_call(x, self.training)
         if torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in self.parameters())):
             output = self._run(x, call, differentiable=True)
-        elif self._runs_packed(x):
+        elif self.is_frozen or self._runs_packed(x):
             # The gradient formulas are registered in Python; without gradients the way around them saves a few
             # microseconds an op.
             with torch._C._AutoDispatchBelowAutograd():
@@ -85,6 +106,11 @@ class PrunedEncoder(nn.Module):
             and not torch.is_autocast_enabled("cpu")
         )
 
+    def _packed_stack(self, x: Tensor, kernels: SimpleNamespace) -> PackedStack:
+        if self.is_frozen:
+            return self.layer.stack
+        return self.packed_layers.get(self.layer, self.adapter.layer_modules, x.dtype, kernels)
+
     def _run(self, x: Tensor, call: Call, differentiable: bool = False, packed: bool = False) -> Tensor:
         batch, pruning = call.batch, self.pruning
         kernels = select_kernels(x, x.shape[1] // self.config.num_attention_heads)
@@ -92,11 +118,11 @@ class PrunedEncoder(nn.Module):
         # A first token that may leave has an exit state, which must be restored.
         first_only = call.pooled_only and pruning.protect_first and not states_wanted
         if packed:
-            snapshot = self.packed_layers.get(self.layer, self.adapter.layer_modules, x.dtype, kernels)
-            if snapshot.whole is not None and kernels is OPS and not (states_wanted or call.output_pruning):
-                states = snapshot.whole.run(x, batch, pruning, call.protected, first_only)
+            stack = self._packed_stack(x, kernels)
+            if stack.whole is not None and kernels is OPS and not (states_wanted or call.output_pruning):
+                states = stack.whole.run(x, batch, pruning, call.protected, first_only)
                 return states[:, None] if first_only else states
-            layers = snapshot.layers
+            layers = stack.layers
         else:
             layers = [module_layer(self.adapter.layer_modules(layer)) for layer in self.layer]
         exits = Exits(batch) if first_only else ExitList(batch) if differentiable else ExitBuffer(batch, kernels)

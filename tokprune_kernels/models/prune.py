@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from torch import nn
 
 from ..pruning_config import PruningConfig
 from .adapters import find_adapter
 from .encoder import PrunedEncoder
+from .freezing import freeze_for_inference, unfreeze
 from .hooks import hook_base, hook_head
 
 
@@ -20,8 +22,9 @@ def prune_model(model: nn.Module, pruning: PruningConfig | Mapping | None) -> nn
         pruning: a PruningConfig, its to_dict(), or None (dense: packed, nothing pruned).
 
     Returns:
-        the same model, with `model.set_pruning(pruning)` for later changes, `config.pruning` set, and
-        `model(..., output_pruning=True)` giving `out.pruning` (see PruningOutput). Heads that read only the pooled first
+        the same model, with `model.set_pruning(pruning)` for later changes, `config.pruning` set,
+        `model.freeze_for_inference()` and `model.unfreeze()` (see `freezing`), and `model(..., output_pruning=True)`
+        giving `out.pruning` (see PruningOutput). Heads that read only the pooled first
         token (sequence classification, multiple choice, next sentence) skip restoring the padded states unless hidden
         states are asked for.
 
@@ -35,8 +38,15 @@ def prune_model(model: nn.Module, pruning: PruningConfig | Mapping | None) -> nn
     else:
         base.encoder = PrunedEncoder(base, adapter, pruning)
         base.encoder.hook_handles += hook_base(base)
-        base.set_pruning = base.encoder.set_pruning
+        _give_methods(base, base.encoder)
     if "set_pruning" not in model.__dict__:  # a head, also one whose base model was pruned before
         base.encoder.hook_handles += hook_head(model, adapter.reads_pooled_only(model))
-        model.set_pruning = base.encoder.set_pruning
+        _give_methods(model, base.encoder)
     return model
+
+
+def _give_methods(model: nn.Module, encoder: PrunedEncoder) -> None:
+    model.set_pruning = encoder.set_pruning
+    # Bound by partial, which unlike a bound method of another name can be pickled and copied with the model.
+    model.freeze_for_inference = partial(freeze_for_inference, model)
+    model.unfreeze = partial(unfreeze, model)
