@@ -26,8 +26,12 @@ def share(value: str | float) -> str:
     return f"{100 * float(value):.0f}%" if value != "" else NOTHING
 
 
+def milliseconds_of(value: str) -> str:
+    return f"{float(value):.4g}"
+
+
 def milliseconds(row: Row | None) -> str:
-    return f"{float(row['ms_per_batch']):.4g}" if row else NOTHING
+    return milliseconds_of(row["ms_per_batch"]) if row else NOTHING
 
 
 def named(row: Row | None) -> str:
@@ -101,6 +105,27 @@ def operating_point_table(model: ModelResults) -> list[str]:
     return table(headers, rows)
 
 
+def exact_table(model: ModelResults) -> list[str]:
+    """A head that reads only [CLS]: what the exact last layer saves, nothing pruned."""
+    rows = []
+    for dtype in DTYPES:
+        for workload in (*model.fixed_shapes(dtype), *model.real_text(dtype)):
+            row = model.row(dtype, workload, "ours_exact_cls")
+            if row is not None and "similar" not in workload:
+                rows.append([dtype, workload, milliseconds(row), *(times(row[c]) for c in ("vs_ours_dense", "flops_vs_dense"))])
+    return table(["dtype", "texts", "ms", "faster than ours dense", "fewer FLOPs"], rows)
+
+
+def first_call_table(results: Path) -> list[str]:
+    if not (results / "first_call.csv").exists():
+        return table([], [])
+    rows = [
+        [row["dtype"], LABELS[row["engine"]], milliseconds_of(row["warm_ms"]), times(row["first_vs_warm"]), times(row["worst_first_vs_warm"])]
+        for row in read("first_call", results)
+    ]
+    return table(["dtype", "engine", "warm call, ms", "first call, median", "first call, worst"], rows)
+
+
 def attention_table(results: Path) -> list[str]:
     rows = [
         [row["dtype"], row["workload"], times(row["vs_sdpa"]), times(row["vs_eager"]),
@@ -139,6 +164,10 @@ def results_section(results: Path = RESULTS) -> str:
         real_text_table(model),
         ["ToP's published operating point, inputs of the dense models padded to the task's maximum as in the paper:"],
         operating_point_table(model),
+        ["The exact last layer, under a head that reads only [CLS]; nothing is pruned and the logits stay the same:"],
+        exact_table(model),
+        ["First call of a length that is new to the engine, against warm calls of it (batch 1, around 128 tokens):"],
+        first_call_table(results),
         plots(results),
         [
             "Attention with importance at BERT-base's head shape, `benches/bench_attention.py` "
@@ -146,7 +175,7 @@ def results_section(results: Path = RESULTS) -> str:
         ],
         attention_table(results),
         [
-            "All numbers, with single linear layers, first calls, compaction, pack and unpack: `benches/results/`. "
+            "All numbers, with single linear layers, compaction, pack and unpack: `benches/results/`. "
             "How they are measured: [docs/benchmarks.md](docs/benchmarks.md)."
         ],
     ]

@@ -41,8 +41,11 @@ class PackedBatch:
             attention_mask = attention_mask != 0
         token_idx, cu_seqlens, position = ops.pack_index(attention_mask)
         batch, length = attention_mask.shape
-        longest = int(cu_seqlens.diff().max()) if batch else 0
-        starts_at_zero = bool((attention_mask[:, 0] != 0).all()) if length else batch == 0
+        if token_idx.shape[0] == batch * length:  # nothing to look for: at batch 1 these few operations can be felt
+            longest, starts_at_zero = length if batch else 0, length > 0 or batch == 0
+        else:
+            longest = int(cu_seqlens.diff().max())
+            starts_at_zero = bool((attention_mask[:, 0] != 0).all())
         return cls(cu_seqlens, longest, token_idx, position, batch, length, starts_at_zero)
 
     @classmethod

@@ -94,3 +94,16 @@ def test_peers_and_names_are_those_of_the_engines():
     assert set(LABELS) == set(engines.NAMES)
     for dtype, names in PEERS.items():
         assert names == tuple(e.name for e in engines.all_engines() if e.kind == PEER and dtype in e.dtypes)
+
+
+def test_the_exact_last_layer_has_a_table_of_its_own(tmp_path):
+    text = section(tmp_path, synthetic.model_rows())
+    assert "| fp32 | sst2 batches of 32 | 46 | 1.09x | 1.08x |" in text
+    assert "| bf16 | 8x128 | 23 | 1.09x | 1.08x |" in text
+
+
+def test_first_calls(tmp_path):
+    row = "| fp32 | OpenVINO | 10 | 1.20x | 3.00x |"
+    assert row in section(tmp_path, synthetic.model_rows())
+    (tmp_path / "first_call.csv").unlink()
+    assert row not in readme_table.results_section(tmp_path)

@@ -99,6 +99,21 @@ def test_the_exact_last_layer_changes_no_logit(name):
     assert torch.equal(*logits)
 
 
+@pytest.mark.parametrize("model_class, exact, readout", [
+    (BertForSequenceClassification, True, "first_only"),
+    (BertForSequenceClassification, False, "first"),
+    (BertModel, True, "all"),
+])  # fmt: skip
+def test_which_rows_the_last_layer_computes(model_class, exact, readout, monkeypatch):
+    model, seen = model_of(model_class, "panels"), []
+    model.set_pruning({**PRUNINGS["ltp"].to_dict(), "exact_last_layer": exact})
+    op = whole.OPS.encoder
+    monkeypatch.setattr(whole.OPS, "encoder", lambda *args: seen.append(args[14]) or op(*args))
+    with torch.inference_mode():
+        model(**inputs())
+    assert seen == [whole.READOUTS[readout]]
+
+
 def test_what_is_no_plain_module_is_run_layer_by_layer(runs):
     class Wrapped(nn.Module):
         def __init__(self, inner):
