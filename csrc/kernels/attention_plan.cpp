@@ -95,18 +95,19 @@ void prepare_writes(void* rows, int64_t stride_bytes, int64_t count, int64_t byt
 
 }  // namespace
 
+char* AttentionPlan::at(const void* base, int64_t row, int64_t stride, int64_t head) const {
+  return const_cast<char*>(static_cast<const char*>(base)) +
+         static_cast<size_t>(row * stride + head * args_.head_dim) * element_size(args_.dtype);
+}
+
 void AttentionPlan::fetch_heads(const Position& p) const {
   const int64_t first = args_.cu_seqlens[p.sequence], n = length(p.sequence), query = query_row(p.sequence);
   const int64_t size = static_cast<int64_t>(element_size(args_.dtype));
-  const int64_t begin = p.head * args_.head_dim, bytes = (p.head_end - p.head) * args_.head_dim * size;
-  auto at = [&](const void* base, int64_t row, int64_t stride) {
-    return const_cast<char*>(static_cast<const char*>(base)) + (row * stride + begin) * size;
-  };
-  const int64_t width = args_.heads * args_.head_dim;
-  read_ahead(at(args_.q, query, args_.q_stride), args_.q_stride * size, queries(n), bytes);
-  read_ahead(at(args_.k, first, args_.k_stride), args_.k_stride * size, n, bytes);
-  read_ahead(at(args_.v, first, args_.v_stride), args_.v_stride * size, n, bytes);
-  prepare_writes(at(args_.context, query, width), width * size, queries(n), bytes);
+  const int64_t bytes = (p.head_end - p.head) * args_.head_dim * size, width = args_.heads * args_.head_dim;
+  read_ahead(at(args_.q, query, args_.q_stride, p.head), args_.q_stride * size, queries(n), bytes);
+  read_ahead(at(args_.k, first, args_.k_stride, p.head), args_.k_stride * size, n, bytes);
+  read_ahead(at(args_.v, first, args_.v_stride, p.head), args_.v_stride * size, n, bytes);
+  prepare_writes(at(args_.context, query, width, p.head), width * size, queries(n), bytes);
 }
 
 void AttentionPlan::run_task(const KernelTable& kernels, const Position& p, char* scratch) const {
@@ -115,20 +116,14 @@ void AttentionPlan::run_task(const KernelTable& kernels, const Position& p, char
 }
 
 void AttentionPlan::run_head(const KernelTable& kernels, const Position& p, int64_t head, char* scratch) const {
-  const int64_t first = args_.cu_seqlens[p.sequence], n = length(p.sequence);
-  const size_t size = element_size(args_.dtype);
-  auto at = [&](const void* base, int64_t row, int64_t stride) {
-    return const_cast<char*>(static_cast<const char*>(base)) +
-           static_cast<size_t>(row * stride + head * args_.head_dim) * size;
-  };
-  const int64_t query = query_row(p.sequence);
+  const int64_t first = args_.cu_seqlens[p.sequence], n = length(p.sequence), query = query_row(p.sequence);
   const int chunks = static_cast<int>(chunk_count(queries(n)));
   AttentionTask task;
-  task.q = at(args_.q, query, args_.q_stride);
-  task.k = at(args_.k, first, args_.k_stride);
-  task.v = at(args_.v, first, args_.v_stride);
+  task.q = at(args_.q, query, args_.q_stride, head);
+  task.k = at(args_.k, first, args_.k_stride, head);
+  task.v = at(args_.v, first, args_.v_stride, head);
   task.context_stride = args_.heads * args_.head_dim;
-  task.context = at(args_.context, query, task.context_stride);
+  task.context = at(args_.context, query, task.context_stride, head);
   task.q_stride = args_.q_stride;
   task.k_stride = args_.k_stride;
   task.v_stride = args_.v_stride;

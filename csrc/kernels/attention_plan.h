@@ -39,6 +39,8 @@ class AttentionPlan {
   int64_t queries(int64_t length) const { return args_.first_query_only ? std::min<int64_t>(length, 1) : length; }
   // Of q and context: where the sequence begins.
   int64_t query_row(int64_t b) const { return args_.first_query_only ? b : args_.cu_seqlens[b]; }
+  // A head's first element in a row.
+  char* at(const void* base, int64_t row, int64_t stride, int64_t head) const;
   int64_t parts(int64_t length) const;
   int64_t heads_per_task(int64_t length) const;
   int64_t task_count(int64_t length) const;

@@ -23,7 +23,7 @@ PackedLinear packed_layer(const std::string& name, const Tensor* parts, ScalarTy
 }
 
 LayerNorm norm_layer(const std::string& name, const Tensor* parts, ScalarType type, int64_t hidden, double eps) {
-  if (!(eps >= 0)) fail("eps: must not be negative, got " + std::to_string(eps));
+  check_eps(eps);
   return {vector_data(name + " weight", parts[0], type, hidden), vector_data(name + " bias", parts[1], type, hidden),
           static_cast<float>(eps)};
 }
@@ -92,13 +92,12 @@ Tensor encoder(Tensor x, Tensor cu_seqlens, int64_t max_seqlen, std::vector<Tens
     if (prunes && !protect_first) fail("readout: the first tokens can only be read out if they are never pruned (protect_first)");
     args.out_rows = args.batch;
   }
-  if (activation < 0 || activation > 3) fail("activation: must be 0 (none), 1 (gelu), 2 (gelu_tanh) or 3 (relu)");
   Tensor out = empty({args.out_rows, hidden}, x.scalar_type());
   args.layers = stack.data();
   args.layer_count = layers;
   args.hidden = hidden;
   args.heads = heads;
-  args.activation = static_cast<Activation>(activation);
+  args.activation = activation_of(activation);
   args.scale = static_cast<float>(scale);
   args.position = before_layer ? PrunePosition::kBeforeLayer : PrunePosition::kAfterAttention;
   args.x = x.data_ptr();

@@ -30,7 +30,6 @@ Tensor packed_linear(Tensor x, Tensor weight, std::optional<Tensor> bias, int64_
     check_contiguous("bias", *bias);
     args.bias = bias->data_ptr();
   }
-  if (activation < 0 || activation > 3) fail("activation: must be 0 (none), 1 (gelu), 2 (gelu_tanh) or 3 (relu)");
   args.rows = nullptr;
   args.row_count = x.size(0);
   if (rows) {
@@ -47,7 +46,7 @@ Tensor packed_linear(Tensor x, Tensor weight, std::optional<Tensor> bias, int64_
   args.weight = weight.data_ptr();
   args.in_features = k;
   args.out_features = out_features;
-  args.activation = static_cast<Activation>(activation);
+  args.activation = activation_of(activation);
   args.out = out.data_ptr();
   const Executor executor = torch_executor();
   linear(active_kernels(), args, workspace(linear_workspace(args, executor)), executor);

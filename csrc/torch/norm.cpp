@@ -18,7 +18,7 @@ Tensor add_layer_norm(Tensor x, Tensor residual, Tensor weight, Tensor bias, dou
   check_contiguous("bias", bias);
   check_dense_rows("x", x);
   check_dense_rows("residual", residual);
-  if (!(eps >= 0)) fail("eps: must not be negative, got " + std::to_string(eps));
+  check_eps(eps);
   Tensor out = empty({x.size(0), width}, x.scalar_type());
   args.x = x.data_ptr();
   args.residual = residual.data_ptr();

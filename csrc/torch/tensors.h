@@ -163,6 +163,15 @@ inline const int32_t* check_index_tensor(const char* name, const Tensor& idx) {
   return data<int32_t>(idx);
 }
 
+inline void check_eps(double eps) {
+  if (!(eps >= 0)) fail("eps: must not be negative, got " + std::to_string(eps));
+}
+
+inline Activation activation_of(int64_t code) {
+  if (code < 0 || code > 3) fail("activation: must be 0 (none), 1 (gelu), 2 (gelu_tanh) or 3 (relu)");
+  return static_cast<Activation>(code);
+}
+
 inline void check_head_dim(const char* name, int64_t head_dim) {
   if (head_dim < 8 || head_dim > 256 || head_dim % 8)
     fail(std::string(name) + ": head_dim must be a multiple of 8 up to 256, got " + std::to_string(head_dim));

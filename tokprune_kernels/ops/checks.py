@@ -22,9 +22,7 @@ PANEL_COLUMNS = 64
 
 def attn_importance(q, k, v, cu_seqlens, max_seqlen, scale, denominators=None):
     varlen_attention(q, k, v, cu_seqlens, max_seqlen, scale)
-    if denominators is not None:
-        _tensor("denominators", denominators, _scores(q), 1, q)
-        _length("denominators", denominators, cu_seqlens.shape[0] - 1, "one per sequence, len(cu_seqlens) - 1")
+    _denominators(denominators, cu_seqlens, q)
 
 
 def varlen_attention(q, k, v, cu_seqlens, max_seqlen, scale):
@@ -196,9 +194,7 @@ def encoder(
     for value in eps:
         _eps(value)
     _keep_values(keep, layers, topk, before_layer)
-    if denominators is not None:
-        _tensor("denominators", denominators, _scores(x), 1, x)
-        _length("denominators", denominators, cu_seqlens.shape[0] - 1, "one per sequence, len(cu_seqlens) - 1")
+    _denominators(denominators, cu_seqlens, x)
     _protected(protected, x)
     if readout not in (0, 1, 2):
         raise ValueError(f"readout must be a code from 0 to 2 (all, first, first_only), got {readout}")
@@ -281,6 +277,12 @@ def _keep(importance, cu_seqlens, protected):
     _tensor("importance", importance, _scores(importance), 1)
     _cu_seqlens(cu_seqlens, importance)
     _protected(protected, importance)
+
+
+def _denominators(denominators, cu_seqlens, like):
+    if denominators is not None:
+        _tensor("denominators", denominators, _scores(like), 1, like)
+        _length("denominators", denominators, cu_seqlens.shape[0] - 1, "one per sequence, len(cu_seqlens) - 1")
 
 
 def _protected(protected, rows):
