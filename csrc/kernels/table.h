@@ -1,6 +1,7 @@
 // The dispatch table: what one translation unit per ISA provides. Included by ISA files, so no STL.
 #pragma once
 
+#include "attention_backward_task.h"
 #include "tokprune/attention.h"
 #include "tokprune/linear.h"
 #include "tokprune/norm.h"
@@ -63,6 +64,7 @@ constexpr int kLinearRows = 144;
 struct KernelTable {
   const char* name;
   void (*attend[2])(const AttentionTask& task);
+  void (*attend_backward[2])(const AttentionBackwardTask& task);
   void (*sum_parts)(const float* column_sums, int64_t parts, int64_t length, float factor, float* out);
   void (*add_layer_norm[2])(const AddLayerNormArgs& args, int64_t begin, int64_t end, float* buffer);
   void (*linear[2])(const LinearArgs& args, int64_t row_begin, int64_t row_end, int64_t panel, int64_t next_panel, float* scratch);

@@ -2,21 +2,9 @@
 #include "ops.h"
 
 #include <cmath>
-#include <limits>
 
 namespace tokprune::torch_binding {
 namespace {
-
-// (T, heads, head_dim) with heads side by side; any row stride.
-void check_heads(const char* name, const Tensor& t, const Tensor& q) {
-  if (t.scalar_type() != q.scalar_type()) fail(std::string(name) + ": must have the dtype of q");
-  check_cpu(name, t);
-  check_shape(name, t, {q.size(0), q.size(1), q.size(2)});
-  if (t.numel() == 0) return;
-  const bool dense = (t.size(2) == 1 || t.stride(2) == 1) && (t.size(1) == 1 || t.stride(1) == t.size(2));
-  if (!dense)
-    fail(std::string(name) + ": heads must lie side by side (strides (any, head_dim, 1)); call .contiguous() first");
-}
 
 struct Inputs {
   AttentionArgs args;
@@ -25,14 +13,8 @@ struct Inputs {
   Inputs(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& cu_seqlens, int64_t max_seqlen,
          double scale, const std::optional<Tensor>& denominators, float* importance) {
     args.dtype = float_type("q", q);
-    if (q.dim() != 3) fail("q: must have shape (tokens, heads, head_dim), got " + shape_of(q));
-    if (q.size(1) < 1) fail("q: must have at least one head, got " + shape_of(q));
+    check_head_tensors(q, k, v);
     const int64_t head_dim = q.size(2);
-    check_head_dim("q", head_dim);
-    if (q.size(0) > std::numeric_limits<int32_t>::max()) fail("q: more tokens than int32 can count");
-    check_heads("q", q, q);
-    check_heads("k", k, q);
-    check_heads("v", v, q);
     if (!std::isfinite(scale)) fail("scale: must be finite, got " + std::to_string(scale));
     args.batch = check_sequences(cu_seqlens, q.size(0), max_seqlen);
     args.denominators = check_denominator_tensor(denominators, args.batch);

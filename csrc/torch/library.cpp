@@ -7,6 +7,7 @@ namespace tokprune::torch_binding {
 
 STABLE_TORCH_LIBRARY_IMPL(tokprune, CPU, m) {
   m.impl("attn_importance", TORCH_BOX(&attn_importance));
+  m.impl("attn_importance_backward", TORCH_BOX(&attn_importance_backward));
   m.impl("varlen_attention", TORCH_BOX(&varlen_attention));
   m.impl("prune_attention", TORCH_BOX(&prune_attention));
   m.impl("keep_threshold", TORCH_BOX(&keep_threshold));

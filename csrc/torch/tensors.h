@@ -11,6 +11,7 @@
 
 #include <cstdlib>
 #include <initializer_list>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -175,6 +176,28 @@ inline Activation activation_of(int64_t code) {
 inline void check_head_dim(const char* name, int64_t head_dim) {
   if (head_dim < 8 || head_dim > 256 || head_dim % 8)
     fail(std::string(name) + ": head_dim must be a multiple of 8 up to 256, got " + std::to_string(head_dim));
+}
+
+// (T, heads, head_dim) with heads side by side; any row stride.
+inline void check_heads(const char* name, const Tensor& t, const Tensor& q) {
+  if (t.scalar_type() != q.scalar_type()) fail(std::string(name) + ": must have the dtype of q");
+  check_cpu(name, t);
+  check_shape(name, t, {q.size(0), q.size(1), q.size(2)});
+  if (t.numel() == 0) return;
+  const bool dense = (t.size(2) == 1 || t.stride(2) == 1) && (t.size(1) == 1 || t.stride(1) == t.size(2));
+  if (!dense)
+    fail(std::string(name) + ": heads must lie side by side (strides (any, head_dim, 1)); call .contiguous() first");
+}
+
+// What every attention op asks of q, k and v.
+inline void check_head_tensors(const Tensor& q, const Tensor& k, const Tensor& v) {
+  if (q.dim() != 3) fail("q: must have shape (tokens, heads, head_dim), got " + shape_of(q));
+  if (q.size(1) < 1) fail("q: must have at least one head, got " + shape_of(q));
+  check_head_dim("q", q.size(2));
+  if (q.size(0) > std::numeric_limits<int32_t>::max()) fail("q: more tokens than int32 can count");
+  check_heads("q", q, q);
+  check_heads("k", k, q);
+  check_heads("v", v, q);
 }
 
 inline const float* check_denominator_tensor(const std::optional<Tensor>& denominators, int64_t batch) {

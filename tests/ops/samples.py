@@ -92,6 +92,37 @@ def attn_importance(dtype):
         yield Sample(sample.name + ", denominators", (*sample.args, denominators), dtype=dtype)
 
 
+def attn_importance_backward(dtype):
+    """The attention's own samples, with every subset of the optional inputs in turn."""
+    for number, sample in enumerate(varlen_attention(dtype)):
+        q, *_, cu_seqlens, _, _ = sample.args
+        total = q.shape[0]
+        grads = randn(*q.shape, dtype=dtype, seed=1), randn(total, seed=2) * 5
+        optional = {
+            "denominators": torch.arange(1, len(cu_seqlens), dtype=torch.float32) * 10,
+            "key_bias": randn(total, seed=3) * 2 - 1,
+            "row_weights": randn(total, seed=4).relu(),  # half of them zero
+        }
+        for given in (number % 8, 7 - number % 8):
+            kwargs = {name: x for bit, (name, x) in enumerate(optional.items()) if given >> bit & 1}
+            yield BackwardSample(f"{sample.name}, {' '.join(kwargs)}", (*grads, *sample.args), kwargs, dtype)
+    (_, sample) = list(varlen_attention(dtype))[:2]
+    q = sample.args[0]
+    sums = torch.ones((), dtype=dtype).expand(q.shape), torch.ones(()).expand(q.shape[0])  # as tensor.sum() sends them
+    yield BackwardSample("expanded", (*sums, *sample.args), dtype=dtype)
+    turned = randn(q.shape[1], q.shape[0], q.shape[2], dtype=dtype).transpose(0, 1), randn(q.shape[0], 2)[:, 1]
+    yield BackwardSample("strided", (*turned, *sample.args), dtype=dtype)
+
+
+@dataclass
+class BackwardSample(Sample):
+    """Differences of nearly equal sums, taken over the rows of a sequence."""
+
+    @property
+    def tolerance(self) -> float:
+        return 5e-6 if self.dtype == torch.float32 else 1.6e-2
+
+
 def _keep(values):
     for name, lengths in BATCHES.items():
         for value in values:
@@ -257,6 +288,7 @@ GENERATORS = {
     generator.__name__: generator
     for generator in (
         attn_importance,
+        attn_importance_backward,
         varlen_attention,
         keep_threshold,
         keep_topk,

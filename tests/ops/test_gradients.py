@@ -80,7 +80,7 @@ def test_attention_formula_in_float64(denominators):
     outputs = reference.attn_importance(q, k, v, CU, 7, SCALE, denominators)
     grads = randn(TOTAL, HEADS, HEAD_DIM), randn(TOTAL)
     expected = torch.autograd.grad(outputs, (q, k, v), grads)
-    for ours, theirs in zip(attn_importance_backward(*grads, q, k, v, CU, SCALE, denominators), expected, strict=True):
+    for ours, theirs in zip(attn_importance_backward(*grads, q, k, v, CU, 7, SCALE, denominators)[:3], expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-12)
 
 

@@ -26,36 +26,46 @@ def register_gradients() -> None:
 
 
 def _save_attention(ctx, inputs, output):
-    q, k, v, cu_seqlens, _, ctx.scale, *denominators = inputs
-    ctx.save_for_backward(q, k, v, cu_seqlens, denominators[0] if denominators else None)
+    q, k, v, cu_seqlens, ctx.max_seqlen, ctx.scale, *optional = inputs
+    ctx.input_count = len(inputs)
+    denominators, key_bias, row_weights = (*optional, None, None, None)[:3]
+    ctx.save_for_backward(q, k, v, cu_seqlens, denominators, key_bias, row_weights)
 
 
 def _attention_grads(ctx, grad_context, grad_importance):
-    q, k, v, cu_seqlens, denominators = ctx.saved_tensors[:5]
+    """Gradients of q, k, v, key_bias and row_weights; None for the last two where they were not given."""
+    q, k, v, cu_seqlens, denominators, key_bias, row_weights = ctx.saved_tensors[:7]
     if grad_importance is None:
-        grad_importance = q.new_zeros(q.shape[0])
-    if not torch.is_grad_enabled():  # one op: a compiler must not unroll the sequences
-        op = torch.ops.tokprune.attn_importance_backward.default
-        return op(grad_context, grad_importance, q, k, v, cu_seqlens, ctx.scale, denominators)
-    return attn_importance_backward(grad_context, grad_importance, q, k, v, cu_seqlens, ctx.scale, denominators)
+        grad_importance = q.new_zeros(q.shape[0], dtype=torch.float64 if q.dtype == torch.float64 else torch.float32)
+    # The op is a kernel that cannot be differentiated again; the formula can.
+    double_backward = torch.is_grad_enabled()
+    run = attn_importance_backward if double_backward else torch.ops.tokprune.attn_importance_backward.default
+    arguments = (cu_seqlens, ctx.max_seqlen, ctx.scale, denominators, key_bias, row_weights)
+    *grads, grad_key_bias, grad_row_weights = run(grad_context, grad_importance, q, k, v, *arguments)
+    return (
+        *grads,
+        None if key_bias is None else grad_key_bias,
+        None if row_weights is None else grad_row_weights,
+    )
 
 
 def _attn_importance(ctx, grad_context, grad_importance):
-    return *_attention_grads(ctx, grad_context, grad_importance), None, None, None, None
+    *grads, grad_key_bias, grad_row_weights = _attention_grads(ctx, grad_context, grad_importance)
+    return (*grads, *(None,) * 4, grad_key_bias, grad_row_weights)[: ctx.input_count]
 
 
 def _varlen_attention(ctx, grad_context):
-    return *_attention_grads(ctx, grad_context, None), None, None, None
+    return *_attention_grads(ctx, grad_context, None)[:3], None, None, None
 
 
 def _save_prune_attention(ctx, inputs, output):
-    q, k, v, _, cu_seqlens, _, ctx.scale, _, _, denominators, *_ = inputs
-    ctx.save_for_backward(q, k, v, cu_seqlens, denominators, output[3])
+    q, k, v, _, cu_seqlens, ctx.max_seqlen, ctx.scale, _, _, denominators, *_ = inputs
+    ctx.save_for_backward(q, k, v, cu_seqlens, denominators, None, None, output[3])
 
 
 def _prune_attention(ctx, grad_context, grad_residual, grad_importance, *_):
-    total, keep_idx = ctx.saved_tensors[0].shape[0], ctx.saved_tensors[5]
-    grads = _attention_grads(ctx, _scatter(grad_context, keep_idx, total), grad_importance)
+    total, keep_idx = ctx.saved_tensors[0].shape[0], ctx.saved_tensors[7]
+    grads = _attention_grads(ctx, _scatter(grad_context, keep_idx, total), grad_importance)[:3]
     return *grads, _scatter(grad_residual, keep_idx, total), *(None,) * 8
 
 

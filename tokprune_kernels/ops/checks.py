@@ -25,6 +25,18 @@ def attn_importance(q, k, v, cu_seqlens, max_seqlen, scale, denominators=None):
     _denominators(denominators, cu_seqlens, q)
 
 
+def attn_importance_backward(
+    grad_context, grad_importance, q, k, v, cu_seqlens, max_seqlen, scale, denominators=None, key_bias=None, row_weights=None
+):
+    attn_importance(q, k, v, cu_seqlens, max_seqlen, scale, denominators)
+    _tensor("grad_context", grad_context, (q.dtype,), 3, q)
+    _same_shape("grad_context", grad_context, "q", q)
+    for name, x in (("grad_importance", grad_importance), ("key_bias", key_bias), ("row_weights", row_weights)):
+        if x is not None:
+            _tensor(name, x, _scores(q), 1, q)
+            _length(name, x, q.shape[0], "one per row of q")
+
+
 def varlen_attention(q, k, v, cu_seqlens, max_seqlen, scale):
     _tensor("q", q, _floats(q), 3)
     for name, x in (("k", k), ("v", v)):

@@ -13,6 +13,10 @@ def attn_importance(q, k, v, cu_seqlens, max_seqlen, scale, denominators=None):
         raise ValueError(f"denominators must be positive and finite, got {denominators.tolist()}")
 
 
+def attn_importance_backward(grad_context, grad_importance, q, k, v, cu_seqlens, max_seqlen, scale, denominators=None, *_):
+    attn_importance(q, k, v, cu_seqlens, max_seqlen, scale, denominators)
+
+
 def varlen_attention(q, k, v, cu_seqlens, max_seqlen, scale):
     longest = _cu_seqlens(cu_seqlens, q.shape[0])
     if longest > max_seqlen:

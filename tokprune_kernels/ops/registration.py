@@ -10,7 +10,6 @@ import torch
 
 from .. import reference
 from .._extension import extension_status
-from ..reference.attention import attn_importance_backward
 from . import checks, data_checks, schemas
 
 _NO_CUDA_KERNELS = (
@@ -21,7 +20,6 @@ _NO_CUDA_KERNELS = (
 
 def register_kernels() -> None:
     """Make every op callable; raises ImportError if the extension was built without some of them."""
-    schemas.LIBRARY.impl("attn_importance_backward", attn_importance_backward, "CompositeExplicitAutograd")
     register_reference("CUDA", warning=_NO_CUDA_KERNELS)
     if not extension_status().loaded:
         register_reference("CPU")

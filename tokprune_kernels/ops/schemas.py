@@ -15,15 +15,14 @@ LIBRARY = torch.library.Library(NAMESPACE, "DEF")
 NAMES: list[str] = []
 
 
-def _define(signature, public=True):
+def _define(signature):
     """Decorator: define the op, with the decorated function as its fake kernel, named as the op."""
 
     def register(fake):
         name = fake.__name__
         LIBRARY.define(name + signature, tags=(torch.Tag.pt2_compliant_tag,))
         torch.library.register_fake(f"{NAMESPACE}::{name}", fake, lib=LIBRARY)
-        if public:
-            NAMES.append(name)
+        NAMES.append(name)
         return fake
 
     return register
@@ -48,13 +47,17 @@ def attn_importance(q, k, v, cu_seqlens, max_seqlen, scale, denominators=None):
 
 
 @_define(
-    "(Tensor grad_context, Tensor grad_importance, Tensor q, Tensor k, Tensor v, Tensor cu_seqlens, float scale,"
-    " Tensor? denominators=None) -> (Tensor, Tensor, Tensor)",
-    public=False,
+    "(Tensor grad_context, Tensor grad_importance, Tensor q, Tensor k, Tensor v, Tensor cu_seqlens, SymInt max_seqlen,"
+    " float scale, Tensor? denominators=None, Tensor? key_bias=None, Tensor? row_weights=None)"
+    " -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
-def attn_importance_backward(grad_context, grad_importance, q, k, v, cu_seqlens, scale, denominators=None):
-    # An op of its own so that a compiler does not unroll the sequences; plain PyTorch runs it on every device.
-    return q.new_empty(q.shape), q.new_empty(q.shape), q.new_empty(q.shape)
+def attn_importance_backward(
+    grad_context, grad_importance, q, k, v, cu_seqlens, max_seqlen, scale, denominators=None, key_bias=None, row_weights=None
+):
+    checks.attn_importance_backward(
+        grad_context, grad_importance, q, k, v, cu_seqlens, max_seqlen, scale, denominators, key_bias, row_weights
+    )
+    return *(q.new_empty(q.shape) for _ in range(3)), _scores(q), _scores(q)
 
 
 @_define("(Tensor q, Tensor k, Tensor v, Tensor cu_seqlens, SymInt max_seqlen, float scale) -> Tensor")

@@ -4,7 +4,7 @@ Functions have the names and arguments of the ops, take any floating dtype (floa
 has a meaning, run on any device and check nothing: `tokprune_kernels.ops` does.
 """
 
-from .attention import attn_importance, varlen_attention
+from .attention import attn_importance, attn_importance_backward, varlen_attention
 from .decision import keep_threshold, keep_topk
 from .encoder import encoder
 from .gather import compact, compact_many, pack, pack_index, store_exits_, unpack
@@ -15,6 +15,7 @@ from .prune_attention import prune_attention
 __all__ = [
     "add_layer_norm",
     "attn_importance",
+    "attn_importance_backward",
     "compact",
     "compact_many",
     "encoder",

@@ -21,28 +21,36 @@ def varlen_attention(q, k, v, cu_seqlens, max_seqlen, scale):
     return attn_importance(q, k, v, cu_seqlens, max_seqlen, scale)[0]
 
 
-def attn_importance_backward(grad_context, grad_importance, q, k, v, cu_seqlens, scale, denominators=None):
-    """Gradients of q, k and v from those of context and importance.
+def attn_importance_backward(
+    grad_context, grad_importance, q, k, v, cu_seqlens, max_seqlen, scale, denominators=None, key_bias=None, row_weights=None
+):
+    """Gradients of q, k and v, (T, N_h, d), and of key_bias and row_weights, (T,), from those of context and importance.
 
-    With P the probabilities, dP = grad_context V^T and g = grad_importance:
-    dS = P * (dP + g_j/(N_h D) - rowsum(P * (dP + g_j/(N_h D)))). Plain torch throughout, so it can be differentiated again.
+    With P the probabilities, r = row_weights (1 if None) and dP[q, i] = grad_context_q . v_i + r_q grad_importance_i/(N_h D):
+    dB = P * (dP - rowsum(P * dP)) is the gradient of the biased scores, so q gets scale dB K, k scale dB^T Q, key_bias the
+    column sums of dB; v gets P^T grad_context, row_weights P grad_importance/(N_h D). Plain torch throughout, so it can be
+    differentiated again.
     """
-    grads = [(_wide(q[:0]), _wide(k[:0]), _wide(v[:0]))]
+    grads = [(_wide(q[:0]), _wide(k[:0]), _wide(v[:0]), _wide(q[:0, 0, 0]), _wide(q[:0, 0, 0]))]
     for sequence, rows in enumerate(_sequences(cu_seqlens)):
-        probabilities = _probabilities(q[rows], k[rows], scale)
+        probabilities = _probabilities(q[rows], k[rows], scale, None if key_bias is None else key_bias[rows])
         denominator = rows.stop - rows.start if denominators is None else denominators[sequence]
         grad_rows = _wide(grad_context[rows])
-        grad_p = torch.einsum("qhd,khd->hqk", grad_rows, _wide(v[rows]))
-        grad_p = grad_p + _wide(grad_importance[rows]) / (q.shape[1] * denominator)
-        grad_s = probabilities * (grad_p - (probabilities * grad_p).sum(dim=-1, keepdim=True)) * scale
+        grad_mean = _wide(grad_importance[rows]) / (q.shape[1] * denominator)
+        weighted = grad_mean if row_weights is None else row_weights[rows, None] * grad_mean
+        grad_p = torch.einsum("qhd,khd->hqk", grad_rows, _wide(v[rows])) + weighted
+        grad_b = probabilities * (grad_p - (probabilities * grad_p).sum(dim=-1, keepdim=True))
         grads.append(
             (
-                torch.einsum("hqk,khd->qhd", grad_s, _wide(k[rows])),
-                torch.einsum("hqk,qhd->khd", grad_s, _wide(q[rows])),
+                torch.einsum("hqk,khd->qhd", grad_b, _wide(k[rows])) * scale,
+                torch.einsum("hqk,qhd->khd", grad_b, _wide(q[rows])) * scale,
                 torch.einsum("hqk,qhd->khd", probabilities, grad_rows),
+                grad_b.sum(dim=(0, 1)),
+                torch.einsum("hqk,k->q", probabilities, grad_mean),
             )
         )
-    return tuple(torch.cat(parts).to(q.dtype) for parts in zip(*grads, strict=True))
+    *heads, grad_key_bias, grad_row_weights = (torch.cat(parts) for parts in zip(*grads, strict=True))
+    return *(grad.to(q.dtype) for grad in heads), grad_key_bias, grad_row_weights
 
 
 def _sequences(cu_seqlens):
@@ -50,9 +58,10 @@ def _sequences(cu_seqlens):
     return [slice(start, end) for start, end in pairwise(cu_seqlens.tolist())]
 
 
-def _probabilities(q, k, scale):
-    """(N_h, n, n) attention probabilities of one sequence."""
-    return torch.einsum("qhd,khd->hqk", _wide(q), _wide(k)).mul(scale).softmax(dim=-1)
+def _probabilities(q, k, scale, key_bias=None):
+    """(N_h, n, n) attention probabilities of one sequence; key_bias (n,) is added to the scores of its keys."""
+    scores = torch.einsum("qhd,khd->hqk", _wide(q), _wide(k)).mul(scale)
+    return (scores if key_bias is None else scores + key_bias).softmax(dim=-1)
 
 
 def _wide(x):

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "tokprune/attention.h"
+#include "tokprune/attention_backward.h"
 #include "tokprune/decision.h"
 #include "tokprune/encoder.h"
 #include "tokprune/gather.h"

@@ -5,6 +5,7 @@
 #include "math.h"
 #include "tile.h"
 #include "attention.h"
+#include "attention_backward.h"
 #include "linear.h"
 #include "norm.h"
 #include "peak.h"
@@ -13,6 +14,8 @@
   {                                                                            \
     name, {TOKPRUNE_ISA::attend<TOKPRUNE_ISA::Float32>,                        \
            TOKPRUNE_ISA::attend<TOKPRUNE_ISA::BFloat16>},                      \
+        {TOKPRUNE_ISA::attend_backward<TOKPRUNE_ISA::Float32>,                 \
+         TOKPRUNE_ISA::attend_backward<TOKPRUNE_ISA::BFloat16>},               \
         TOKPRUNE_ISA::sum_parts,                                               \
         {TOKPRUNE_ISA::add_layer_norm_rows<TOKPRUNE_ISA::Float32>,             \
          TOKPRUNE_ISA::add_layer_norm_rows<TOKPRUNE_ISA::BFloat16>},           \
