@@ -5,6 +5,24 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .ragged import mean_over_texts, per_text_mean
+
+
+def threshold_line(final: float, num_layers: int) -> list[float]:
+    """Thresholds that rise linearly with depth: base_l = final * l / num_layers, l = 1..num_layers (LTP's starting line).
+
+    Early layers, whose importance says little yet, start with low ones. LTP uses final = 0.01 for texts of 128 tokens; mean
+    importance is 1 / n, so shorter texts want a higher one.
+
+    Raises:
+        ValueError: final is negative or not finite, or there are no layers.
+    """
+    if not 0 <= final < float("inf"):
+        raise ValueError(f"final must be a finite threshold >= 0, got {final}")
+    if num_layers < 1:
+        raise ValueError(f"num_layers must be at least 1, got {num_layers}")
+    return [final * layer / num_layers for layer in range(1, num_layers + 1)]
+
 
 def soft_mask(importance: Tensor, threshold: Tensor | float, temperature: float) -> Tensor:
     """How much of each token a layer passes on: M = sigmoid((s - theta) / T), in (0, 1) (LTP, soft pruning).
@@ -27,20 +45,27 @@ def soft_mask(importance: Tensor, threshold: Tensor | float, temperature: float)
     return torch.sigmoid((importance - threshold) / temperature)
 
 
-def mask_regularizer(masks: Sequence[Tensor]) -> Tensor:
-    """The share of the tokens that layers pass on, summed over the layers: sum_l mean_i M_i^l (LTP, the regulariser of the soft stage, without lambda).
+def mask_regularizer(masks: Sequence[Tensor], cu_seqlens: Tensor) -> Tensor:
+    """The share of its tokens that a text's layers pass on, summed over the layers: sum_l mean_i M_i^l (LTP, without lambda).
 
-    Times lambda (LTP searched 0.01 to 0.2) it is added to the task loss.
+    It is the mean over the texts that are not empty of each text's own value. LTP's code takes the mean over all tokens of
+    the batch at once, where long texts count more; here each text counts the same, so that the value of a batch is the mean
+    of the values of its equal parts (data parallel). Times lambda (LTP searched 0.01 to 0.2) it is added to the task loss.
 
     Args:
-        masks: for each layer its soft mask (T_l,).
+        masks: for each layer its soft mask (T,), of the same tokens: the soft stage removes none.
+        cu_seqlens: (B + 1,) integers, row bounds of the texts.
 
     Returns:
-        scalar between 0 and the number of layers; a layer without tokens adds nothing.
+        scalar between 0 and the number of layers; 0 if all texts are empty.
 
     Raises:
-        ValueError: no layers.
+        ValueError: no layers, masks of different lengths, or cu_seqlens that do not end at T.
     """
     if not masks:
         raise ValueError("masks must hold the soft mask of at least one layer, got none")
-    return torch.stack([mask.sum() / max(mask.numel(), 1) for mask in masks]).sum()
+    lengths = sorted({len(mask) for mask in masks})
+    if len(lengths) > 1:
+        raise ValueError(f"masks must hold one value for each token in every layer, got layers of {lengths} tokens")
+    shares = per_text_mean(torch.stack(tuple(masks), dim=1), cu_seqlens)
+    return mean_over_texts(shares, cu_seqlens.diff() > 0).sum()
