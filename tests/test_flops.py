@@ -29,6 +29,18 @@ def test_before_layer():
     assert flops.encoder_flops(KEPT, SMALL, position="before_layer").tolist() == expected
 
 
+@pytest.mark.parametrize("position", ["after_attention", "before_layer"])
+def test_expected_lengths(position):
+    """In training lengths are expectations: fractions count as they are, and gradients reach them."""
+    kept = torch.tensor([[4.5], [2.25], [1.5]], dtype=torch.float64, requires_grad=True)
+    finished = (2.25, 1.5) if position == "after_attention" else (4.5, 2.25)
+    out = flops.encoder_flops(kept, SMALL, position=position)
+    assert out.item() == pytest.approx(layer(4.5, finished[0]) + layer(2.25, finished[1]))
+    for exact in (False, True):
+        options = {"position": position, "exact_last_layer": exact}
+        assert torch.autograd.gradcheck(lambda n: flops.encoder_flops(n, SMALL, **options), kept)
+
+
 @pytest.mark.parametrize("as_dict", [True, False])
 def test_position_of_the_configuration(as_dict):
     pruning = PruningConfig.top([1.0, 0.5])

@@ -28,7 +28,8 @@ def encoder_flops(
 
     Args:
         kept_lengths: (num_layers + 1, B) integers, as `out.pruning.kept_lengths`: row l = tokens in layer l's attention, last
-            row = alive at the end.
+            row = alive at the end. Floats are expected lengths, as in training: the FLOPs of exactly that many tokens,
+            fractions included, differentiable with respect to them.
         config: has hidden_size, intermediate_size and num_hidden_layers, as a transformers BertConfig.
         position: "after_attention" (the rest of layer l runs on row l + 1) or "before_layer" (on row l); None: that of
             config.pruning if it has one, else "after_attention".
