@@ -1,12 +1,14 @@
 """Entry point of `tokprune`: finds the subcommands, parses the arguments, turns failures into exit codes.
 
 A subcommand is one module in `tokprune_kernels/cli/commands/`, named as the subcommand, with three names:
-`HELP` (one line), `add_arguments(parser)` and `run(args) -> int` (the exit code). Nothing else has to be edited.
+`HELP` (one line), `add_arguments(parser)` and `run(args) -> int` (the exit code). Nothing else has to be edited. Other
+packages add theirs by an entry point in the group "tokprune.commands", which is such a module (the training side does).
 Command modules import torch and transformers inside `run`, never at the top, so that `--help` stays quick.
 """
 
 import argparse
 import importlib
+import importlib.metadata
 import os
 import pkgutil
 import sys
@@ -29,14 +31,22 @@ def build_parser():
     parser = _OneLineParser(prog="tokprune", description="Token pruning for BERT that really removes tokens.")
     parser.add_argument("--version", action="version", version=f"tokprune-kernels {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
-    for name in sorted(module.name for module in pkgutil.iter_modules(commands.__path__)):
-        command = importlib.import_module(f"{commands.__name__}.{name}")
+    for name, command in sorted(_commands().items()):
         subparser = subparsers.add_parser(
             name, help=command.HELP, description=command.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
         )
         command.add_arguments(subparser)
         subparser.set_defaults(run=command.run)
     return parser
+
+
+def _commands():
+    """Name -> module of every subcommand."""
+    own = {
+        module.name: importlib.import_module(f"{commands.__name__}.{module.name}")
+        for module in pkgutil.iter_modules(commands.__path__)
+    }
+    return {entry.name: entry.load() for entry in importlib.metadata.entry_points(group="tokprune.commands")} | own
 
 
 def main(argv=None):

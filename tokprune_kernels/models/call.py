@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..layers.recorder import PruningOutput
+from ..layers.soft import SoftPruning
 from ..packing import PackedBatch
 
 # The keyword argument that carries it: transformers hands unknown ones down to the encoder. So no global and no attribute
@@ -21,6 +22,7 @@ class Call:
     by_head: a model with a head was called; its hook completes the output.
     pooled_only: of the output only what is pooled from each text's first live state is wanted.
     output_pruning, output_hidden_states (whether, or which): what is wanted besides.
+    soft_pruning: weighs tokens in place of removing them (training), or None.
     return_dict: whether the output is wanted as a dict or as a tuple.
     batch, protected ((T,) bool or None): of the packed input, set before the base model runs.
     hidden_states (num_layers + 1 of (B, L, H)), pruning: set by the encoder if wanted.
@@ -30,6 +32,7 @@ class Call:
     pooled_only: bool = False
     output_pruning: bool = False
     output_hidden_states: bool | int | list[int] = False
+    soft_pruning: SoftPruning | None = None
     return_dict: bool = True
     batch: PackedBatch | None = None
     protected: Tensor | None = None

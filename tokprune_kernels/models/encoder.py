@@ -19,6 +19,7 @@ from ..layers.kernels import OPS, has_packed_linear, select_kernels
 from ..layers.loop import Alive, Run, run_layers
 from ..layers.packed import PackedLayers, PackedStack
 from ..layers.recorder import HiddenStates, Recorder
+from ..layers.soft import run_soft_layers
 from ..packing import first_rows
 from ..pruning_config import PruningConfig
 from .adapters import Adapter
@@ -89,7 +90,7 @@ class PrunedEncoder(nn.Module):
             self.layer.check_call(x, self.training)
         if torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in self.parameters())):
             output = self._run(x, call, differentiable=True)
-        elif self.is_frozen or self._runs_packed(x):
+        elif self.is_frozen or (call.soft_pruning is None and self._runs_packed(x)):
             # The gradient formulas are registered in Python; without gradients the way around them saves a few
             # microseconds an op.
             with torch._C._AutoDispatchBelowAutograd():
@@ -119,7 +120,7 @@ class PrunedEncoder(nn.Module):
         first_only = call.pooled_only and pruning.protect_first and not states_wanted
         if packed:
             stack = self._packed_stack(x, kernels)
-            if stack.whole is not None and kernels is OPS and not (states_wanted or call.output_pruning):
+            if stack.whole is not None and kernels is OPS and not (states_wanted or call.output_pruning or call.soft_pruning):
                 states = stack.whole.run(x, batch, pruning, call.protected, first_only)
                 return states[:, None] if first_only else states
             layers = stack.layers
@@ -130,7 +131,11 @@ class PrunedEncoder(nn.Module):
         hidden_states = HiddenStates(exits) if states_wanted else None
 
         alive = Alive(x, batch.token_idx, batch.cu_seqlens, call.protected)
-        run_layers(Run(batch, pruning, kernels, exits, recorder, hidden_states), layers, alive)
+        run = Run(batch, pruning, kernels, exits, recorder, hidden_states)
+        if call.soft_pruning is None:
+            run_layers(run, layers, alive)
+        else:
+            run_soft_layers(run, layers, alive, call.soft_pruning)
 
         if recorder is not None:
             call.pruning = recorder.finish(alive.token_idx, alive.cu_seqlens)

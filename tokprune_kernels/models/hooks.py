@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from ..layers.soft import check_soft_pruning
 from ..packing import PackedBatch
 from .call import KEYWORD, Call
 from .inputs import pack_inputs, protected_tokens, refuse_unsupported
@@ -81,6 +82,11 @@ def _open(model: nn.Module, kwargs: dict[str, Any], call: Call) -> dict[str, Any
     """The keyword arguments with the call in them; the model is made to return a dict, which alone can be added to."""
     kwargs = dict(kwargs)
     call.output_pruning = bool(kwargs.pop("output_pruning", False))
+    call.soft_pruning = kwargs.pop("soft_pruning", None)
+    if call.soft_pruning is not None:
+        check_soft_pruning(call.soft_pruning)
+        if call.output_pruning:
+            raise ValueError("output_pruning reports what was removed, and soft_pruning removes nothing: ask for one of them")
     wanted = kwargs.pop("return_dict", None)
     call.return_dict = model.config.return_dict if wanted is None else wanted
     return {**kwargs, "return_dict": True, KEYWORD: call}

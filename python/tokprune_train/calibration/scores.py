@@ -1,0 +1,40 @@
+"""The importance that a dense model gives the tokens of real texts: where thresholds start."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+import tokprune_kernels as tk
+
+from ..data.encoding import Collator, model_inputs
+
+
+def sample_scores(
+    model: nn.Module, rows: Sequence[dict], collator: Collator, score_denominator: str | int = "kept", batch_size: int = 32
+) -> Tensor:
+    """(num_layers, T) importance of all tokens but each text's first, on the rows given, with nothing pruned."""
+    pruning = tk.PruningConfig.from_dict(model.config.pruning)
+    model.eval()
+    model.set_pruning(tk.PruningConfig(score_denominator=score_denominator))
+    scores = []
+    for start in range(0, len(rows), batch_size):
+        inputs = model_inputs(collator(rows[start : start + batch_size]))
+        with torch.no_grad():
+            pruned = model(**inputs, output_pruning=True)["pruning"]
+        scored = pruned.kept_mask[0].clone()
+        scored[:, 0] = False
+        scores.append(pruned.importance[:, scored])
+    model.set_pruning(pruning)
+    return torch.cat(scores, dim=1)
+
+
+def quantile_line(scores: Tensor, final: float) -> list[float]:
+    """Thresholds that rise with the depth: layer l of n starts at the quantile final * (l + 1) / n of its own scores.
+
+    scores: (num_layers, T).   final: share of the tokens that the last layer's threshold lies above, in [0, 1).
+    """
+    layers = len(scores)
+    return [float(torch.quantile(row, final * (layer + 1) / layers)) for layer, row in enumerate(scores)]

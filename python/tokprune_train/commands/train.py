@@ -1,0 +1,138 @@
+"""Train a pruned classifier: fine-tune a dense model first, then learn where to prune it.
+
+  tokprune train dense --model MODEL --data DATA --output runs/dense
+  tokprune train ltp   --model runs/dense/model --data DATA --output runs/ltp --speedup 2.2
+  tokprune train top   --model runs/dense/model --data DATA --output runs/top --speedup 2.2
+
+The output folder gets model/ (loads with from_pretrained, pruning included), result.json (score by really removing tokens,
+FLOPs, what was learned, all settings, the machine) and one folder a stage with its log. Under torchrun the batch is shared
+out among the processes.
+"""
+
+from tokprune_kernels.cli.pruning_arguments import positive_int
+
+from .data_arguments import add_data_arguments
+
+HELP = "fine-tune a dense model, or learn where to prune it (LTP, ToP)"
+
+METHODS = {
+    "dense": "ordinary fine-tuning; what pruning starts from",
+    "ltp": "Learned Token Pruning: a learned threshold on importance per layer",
+    "top": "ToP: learned keep ratios under a constraint on FLOPs or measured time",
+    "fixed": "baseline: thresholds rising linearly, not learned",
+    "topk": "baseline: keep ratios falling linearly (SpAtten's cascade), not learned",
+}
+
+
+def add_arguments(parser):
+    methods = parser.add_subparsers(title="methods", metavar="METHOD", dest="method", required=True)
+    for method, help_text in METHODS.items():
+        sub = methods.add_parser(method, help=help_text, description=help_text)
+        _add_common(sub)
+        if method != "dense":
+            _add_distillation(sub)
+        if method in ("ltp", "top"):
+            _add_soft_stage(sub)
+            _add_constraint(sub, required=method == "top")
+        _ADDERS.get(method, lambda _: None)(sub)
+
+
+def _add_common(parser):
+    parser.add_argument("--model", required=True, metavar="MODEL", help="folder or hub id of a BERT checkpoint")
+    parser.add_argument("--output", required=True, metavar="FOLDER", help="for model, logs and result")
+    parser.add_argument("--resume", action="store_true", help="go on where an interrupted training of that folder stopped")
+    add_data_arguments(parser)
+    group = parser.add_argument_group("training (the last stage, where there are two)")
+    group.add_argument("--train-split", metavar="NAME", help="rows to train on (default: train)")
+    group.add_argument("--limit", type=positive_int, metavar="N", help="train on the first N rows only")
+    group.add_argument("--epochs", type=float, default=2.0, metavar="X", help="default 2; may be a fraction")
+    group.add_argument("--batch", type=positive_int, default=32, metavar="N", help="rows a step, over all processes (default 32)")
+    group.add_argument("--lr", type=float, default=3e-5, metavar="X", help="learning rate of the weights (default 3e-5)")
+    group.add_argument("--weight-decay", type=float, default=0.01, metavar="X", help="default 0.01")
+    group.add_argument("--warmup", type=float, default=0.06, metavar="X", help="share of the steps (default 0.06)")
+    group.add_argument("--freeze-embeddings", action="store_true", help="leave the embeddings as they are")
+    group.add_argument("--bf16", action="store_true", help="mixed precision")
+    group.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
+    group.add_argument("--checkpoints", type=int, default=0, metavar="N", help="write N checkpoints a stage, for --resume")
+    group.add_argument("--threads", type=positive_int, metavar="N", help="CPU threads (default: torch's own choice)")
+
+
+def _add_distillation(parser):
+    parser.add_argument(
+        "--distillation", type=float, default=0.5, metavar="X", help="the dense model's share of the loss (default 0.5)"
+    )
+
+
+def _add_soft_stage(parser):
+    group = parser.add_argument_group("soft stage (learns where to prune)")
+    group.add_argument("--soft-epochs", type=float, default=1.0, metavar="X", help="default 1")
+    group.add_argument("--soft-lr", type=float, metavar="X", help="learning rate of the weights (default: that of --lr)")
+    group.add_argument(
+        "--masks",
+        choices=("attention", "hidden"),
+        default="attention",
+        help="what a token's weight multiplies: its share in attention, which removal is the limit of (default), or its "
+        "hidden state, as the papers' code does",
+    )
+
+
+def _add_constraint(parser, required):
+    group = parser.add_argument_group("constraint")
+    group.add_argument(
+        "--speedup", type=float, required=required, metavar="X", help="FLOPs, or time, to be X times less than packed dense"
+    )
+    group.add_argument(
+        "--latency", action="store_true", help="constrain the time of this machine, measured first, instead of FLOPs"
+    )
+    group.add_argument("--ramp", type=float, default=0.5, metavar="X", help="share of the soft stage over which it tightens (default 0.5)")
+    group.add_argument("--multiplier-lr", type=float, default=0.02, metavar="X", help="learning rate of the multipliers (default 0.02)")
+
+
+def _add_ltp(parser):
+    group = parser.add_argument_group("thresholds")
+    group.add_argument("--regularizer", type=float, default=0.05, metavar="X", help="LTP's lambda, without --speedup (default 0.05)")
+    group.add_argument(
+        "--start", type=float, default=0.3, metavar="X", help="share of the last layer's scores below its first threshold (default 0.3)"
+    )
+    group.add_argument("--start-threshold", type=float, metavar="X", help="instead: the last layer's first threshold itself, as in the paper")
+    group.add_argument(
+        "--temperature", type=float, nargs=2, default=(0.3, 0.05), metavar=("FIRST", "LAST"), help="of the masks, in median scores (default 0.3 0.05)"
+    )
+    group.add_argument("--threshold-lr", type=float, default=0.01, metavar="X", help="in median scores (default 0.01)")
+    group.add_argument("--score-denominator", default="kept", metavar="D", help="kept (default), initial, or a number")
+
+
+def _add_top(parser):
+    group = parser.add_argument_group("gates")
+    group.add_argument("--bins", type=positive_int, default=10, metavar="N", help="rank bins a layer (default 10)")
+    group.add_argument(
+        "--coarse", choices=("on", "learned"), default="on", help="may every layer prune, or is that learned too (default on)"
+    )
+    group.add_argument("--gate-lr", type=float, default=0.04, metavar="X", help="default 0.04")
+    group.add_argument("--ranking", type=float, default=0.01, metavar="X", help="weight of the ranking distillation (default 0.01)")
+
+
+def _add_fixed(parser):
+    parser.add_argument("--final-threshold", type=float, required=True, metavar="X", help="threshold of the last layer")
+
+
+def _add_topk(parser):
+    parser.add_argument("--final-keep", type=float, required=True, metavar="X", help="share of the tokens left in the last layer")
+    parser.add_argument("--whole-layers", type=int, metavar="N", help="first layers that keep all (default: SpAtten's rule)")
+
+
+_ADDERS = {"ltp": _add_ltp, "top": _add_top, "fixed": _add_fixed, "topk": _add_topk}
+
+
+def run(args):
+    from tokprune_kernels.cli.errors import CliError
+
+    from ..data.reading import DataError
+    from ..experiment import run_experiment
+
+    try:
+        return run_experiment(args)
+    except DataError as error:
+        raise CliError(f"unusable data: {error}") from error
+    except ValueError as error:
+        raise CliError(str(error)) from error

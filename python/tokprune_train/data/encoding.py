@@ -1,0 +1,58 @@
+"""Tokenised rows and the padded batches that models take; the models pack them again, so padding costs no arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from datasets import Dataset
+from torch import Tensor
+
+from .task import Task
+
+
+def encode(rows: Dataset, task: Task, tokenizer, max_length: int) -> list[dict]:
+    """One dict per row: the tokenizer's lists (input_ids, token_type_ids, attention_mask) and "labels".
+
+    Texts, or pairs, are cut at `max_length` tokens. Raises DataError for a label that the task does not have.
+    """
+    texts, pairs = list(rows[task.columns.text]), task.columns.pair and list(rows[task.columns.pair])
+    encoded = tokenizer(texts, pairs, truncation=True, max_length=max_length)
+    labels = [task.target(value) for value in rows[task.columns.label]]
+    return [{**{name: encoded[name][row] for name in encoded}, "labels": label} for row, label in enumerate(labels)]
+
+
+@dataclass(frozen=True)
+class Collator:
+    """Rows -> one batch, right-padded to its longest text. What the teacher said rides along.
+
+    pad_token_id: of the tokenizer.   Keys of the batch: input_ids, attention_mask and token_type_ids (B, L) int64; labels (B,)
+    int64, float32 for regression; teacher_logits (B, C) and teacher_importance (B, L) float32 where the rows have them.
+    """
+
+    pad_token_id: int
+
+    def __call__(self, rows: Sequence[dict]) -> dict[str, Tensor]:
+        padding = {"input_ids": self.pad_token_id, "attention_mask": 0, "token_type_ids": 0, "teacher_importance": 0.0}
+        batch = {name: _padded([row[name] for row in rows], fill) for name, fill in padding.items() if name in rows[0]}
+        batch["labels"] = torch.tensor([row["labels"] for row in rows])
+        if "teacher_logits" in rows[0]:
+            batch["teacher_logits"] = torch.stack([row["teacher_logits"] for row in rows])
+        return batch
+
+
+def model_inputs(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What a model takes of a batch when it is run without labels."""
+    return {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids") if name in batch}
+
+
+def by_length(rows: Sequence[dict], batch_size: int) -> Iterator[list[int]]:
+    """Indices of rows in batches of texts of a length together: less padding to build. Longest first."""
+    order = sorted(range(len(rows)), key=lambda row: -len(rows[row]["input_ids"]))
+    for start in range(0, len(rows), batch_size):
+        yield order[start : start + batch_size]
+
+
+def _padded(lists: Sequence, fill: int | float) -> Tensor:
+    return torch.nn.utils.rnn.pad_sequence([torch.as_tensor(values) for values in lists], batch_first=True, padding_value=fill)

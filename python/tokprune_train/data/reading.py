@@ -1,0 +1,96 @@
+"""Rows of a data set, wherever it is: JSON lines, a folder of them, a folder saved by `datasets`, or a name on the hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
+
+# What a split is called, with the names that files and hub data sets use for it.
+SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev", "validation_matched"),
+    "test": ("test",),
+}
+_SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
+
+
+class DataError(ValueError):
+    """A data set that cannot be used, with what was found and what is needed."""
+
+
+def read_dataset(source: str, local_only: bool = False) -> DatasetDict:
+    """The splits of a data set.
+
+    Args:
+        source: a JSON lines file (.jsonl, .json, either with .gz), which becomes the split "train"; a folder with one such
+            file per split (train, validation, test and their usual variants); a folder that `datasets` saved; or a name on
+            the hub, with its configuration after a colon where it has several ("nyu-mll/glue:sst2").
+        local_only: ask the local cache only, not the hub.
+
+    Raises:
+        DataError: nothing there, or not readable.
+    """
+    path = Path(source)
+    if path.is_file():
+        return DatasetDict(train=_read_lines(path))
+    if path.is_dir():
+        return _read_folder(path)
+    return _read_hub(source, local_only)
+
+
+def pick_split(data: DatasetDict, name: str | None, otherwise: tuple[str, ...]) -> tuple[str, Dataset]:
+    """(name, rows) of the split asked for, or of the first of `otherwise` that exists under one of its usual names.
+
+    Raises DataError naming the splits that exist.
+    """
+    candidates = (name,) if name is not None else tuple(known for wanted in otherwise for known in SPLIT_NAMES[wanted])
+    for candidate in candidates:
+        if candidate in data:
+            return candidate, data[candidate]
+    raise DataError(
+        f"no split {' or '.join(map(repr, candidates))} in the data set; it has {', '.join(map(repr, data))}: name the one to use"
+    )
+
+
+def _read_lines(path: Path) -> Dataset:
+    if not path.name.endswith(_SUFFIXES):
+        raise DataError(f"cannot read {str(path)!r}: a data file must be JSON lines, one of {', '.join(_SUFFIXES)}")
+    try:
+        return load_dataset("json", data_files=str(path), split="train")
+    except Exception as error:  # the reader raises whatever pyarrow and pandas raise; all of it means the same to the user
+        raise DataError(f"cannot read {str(path)!r} as JSON lines, one object a row: {_reason(error)}") from error
+
+
+def _read_folder(path: Path) -> DatasetDict:
+    if (path / "dataset_dict.json").is_file():
+        return load_from_disk(str(path))
+    files = {
+        split: file
+        for split, names in SPLIT_NAMES.items()
+        for name in names
+        for suffix in _SUFFIXES
+        if (file := path / f"{name}{suffix}").is_file()
+    }
+    if not files:
+        raise DataError(
+            f"no data in {str(path)!r}: expected train.jsonl, validation.jsonl or test.jsonl (.gz allowed), or a folder "
+            "that datasets.DatasetDict.save_to_disk wrote"
+        )
+    return DatasetDict({split: _read_lines(file) for split, file in files.items()})
+
+
+def _read_hub(source: str, local_only: bool) -> DatasetDict:
+    name, _, configuration = source.partition(":")
+    if local_only:
+        raise DataError(f"{source!r} is no file and no folder here, and the hub cannot be reached")
+    try:
+        return load_dataset(name, configuration or None)
+    except Exception as error:
+        raise DataError(f"cannot load the data set {source!r} from the hub: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    cause = error.__cause__ or error
+    text = str(cause).strip() or str(error).strip()
+    return f"{type(cause).__name__}: {text.splitlines()[0]}" if text else type(cause).__name__

@@ -1,0 +1,187 @@
+"""One training from its command-line arguments: settings, recipe, evaluation, and the folder that results go to."""
+
+from __future__ import annotations
+
+import json
+import time
+from argparse import Namespace
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import tokprune_kernels as tk
+from tokprune_kernels.cli.batches import longest_allowed
+from tokprune_kernels.cli.errors import CliError
+from tokprune_kernels.cli.loading import load_tokenizer, resolve
+from tokprune_kernels.cli.machine import installed_version, machine_stamp
+from tokprune_kernels.cli.pruning_arguments import describe
+from tokprune_kernels.cli.table import format_pairs
+from tokprune_kernels.cli.terminal import Progress
+
+from . import processes
+from .commands.data_arguments import columns_from
+from .evaluation import Evaluation
+from .objectives.cost import FlopsCost, LatencyCost
+from .pruners.base import Constraint
+from .recipes import dense, fixed, ltp, top
+from .report import evaluation_pairs
+from .trainer import Settings
+from .workspace import RESULT, Workspace, open_workspace
+
+
+def run_experiment(args: Namespace) -> int:
+    """Train as `tokprune train` was asked to; see commands/train.py for the arguments. Returns the exit code."""
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
+    output = Path(args.output)
+    if (output / RESULT).is_file():
+        if not args.resume:
+            raise CliError(f"{args.output!r} holds a finished training: choose another folder, or remove it")
+        print(f"{args.output} is finished: nothing to resume")
+        return 0
+    machine = machine_stamp()
+    workspace = _workspace(args, output)
+    start = time.monotonic()
+    model, options = _RECIPES[args.method](workspace, args)
+    seconds = time.monotonic() - start
+    if processes.is_first():
+        evaluation = workspace.evaluate(model)
+        _save(workspace, model)
+        result = _result(args, model, evaluation, options, seconds, machine)
+        (output / RESULT).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        _print(evaluation, model, output)
+    return 0
+
+
+def settings_from(args: Namespace, **changes) -> Settings:
+    """The settings of a stage."""
+    values = {
+        "epochs": args.epochs,
+        "batch_size": args.batch,
+        "learning_rate": args.lr,
+        "weight_decay": args.weight_decay,
+        "warmup": args.warmup,
+        "freeze_embeddings": args.freeze_embeddings,
+        "bf16": args.bf16,
+        "seed": args.seed,
+        "checkpoints": args.checkpoints,
+    }
+    return Settings(**values | changes)
+
+
+def _workspace(args: Namespace, output: Path) -> Workspace:
+    name, _ = resolve(args.model)
+    tokenizer = load_tokenizer(name)
+    from transformers import AutoConfig
+
+    max_length = longest_allowed(AutoConfig.from_pretrained(name), tokenizer, args.max_length)
+    return open_workspace(
+        name,
+        args.data,
+        output,
+        tokenizer,
+        max_length,
+        train_split=args.train_split,
+        eval_split=args.eval_split,
+        columns=columns_from(args),
+        limit=args.limit,
+        resume=args.resume,
+        progress=_progress,
+    )
+
+
+def _dense(workspace: Workspace, args: Namespace):
+    settings = settings_from(args)
+    return dense.run(workspace, settings), settings
+
+
+def _ltp(workspace: Workspace, args: Namespace):
+    denominator = args.score_denominator
+    options = ltp.Options(
+        start=args.start,
+        start_threshold=args.start_threshold,
+        regularizer=args.regularizer,
+        temperature=tuple(args.temperature),
+        threshold_lr=args.threshold_lr,
+        distillation=args.distillation,
+        masks=args.masks,
+        score_denominator=int(denominator) if denominator.isdigit() else denominator,
+        soft=_soft(args),
+        hard=settings_from(args),
+    )
+    return ltp.run(workspace, options, _constraint(workspace, args, "after_attention")), options
+
+
+def _top(workspace: Workspace, args: Namespace):
+    options = top.Options(
+        bins=args.bins,
+        coarse=args.coarse,
+        gate_lr=args.gate_lr,
+        ranking=args.ranking,
+        distillation=args.distillation,
+        masks=args.masks,
+        soft=_soft(args),
+        hard=settings_from(args),
+    )
+    return top.run(workspace, options, _constraint(workspace, args, "before_layer")), options
+
+
+def _fixed(workspace: Workspace, args: Namespace):
+    settings = settings_from(args)
+    return fixed.thresholds(workspace, args.final_threshold, settings, args.distillation), settings
+
+
+def _topk(workspace: Workspace, args: Namespace):
+    settings = settings_from(args)
+    return fixed.ratios(workspace, args.final_keep, args.whole_layers, settings, args.distillation), settings
+
+
+_RECIPES = {"dense": _dense, "ltp": _ltp, "top": _top, "fixed": _fixed, "topk": _topk}
+
+
+def _soft(args: Namespace) -> Settings:
+    return settings_from(args, epochs=args.soft_epochs, learning_rate=args.soft_lr or args.lr)
+
+
+def _constraint(workspace: Workspace, args: Namespace, position: str) -> Constraint | None:
+    if args.speedup is None:
+        return None
+    if not args.speedup > 1:
+        raise ValueError(f"--speedup must be above 1, got {args.speedup}")
+    if args.latency:
+        cost = LatencyCost(workspace.latency_table(args.batch), position)
+    else:
+        cost = FlopsCost(workspace.load_model().config, position)
+    return Constraint(cost, 1 - 1 / args.speedup, args.ramp, args.multiplier_lr)
+
+
+def _save(workspace: Workspace, model: nn.Module) -> None:
+    folder = workspace.output / "model"
+    model.save_pretrained(folder)
+    workspace.tokenizer.save_pretrained(folder)
+
+
+def _result(args: Namespace, model: nn.Module, evaluation: Evaluation, options, seconds: float, machine: dict) -> dict:
+    arguments = {name: value for name, value in vars(args).items() if name not in ("run", "command")}
+    packages = {name: installed_version(name) for name in ("accelerate", "datasets")}
+    return {
+        "method": args.method,
+        "arguments": arguments,
+        "options": asdict(options) if is_dataclass(options) else options,
+        "processes": processes.count(),
+        "pruning": tk.PruningConfig.from_dict(model.config.pruning).to_dict(),
+        "evaluation": evaluation.to_dict(),
+        "train_seconds": round(seconds, 1),
+        "machine": machine | {"packages": machine["packages"] | packages},
+    }
+
+
+def _print(evaluation: Evaluation, model: nn.Module, output: Path) -> None:
+    pruning = tk.PruningConfig.from_dict(model.config.pruning)
+    print(format_pairs([("pruning", describe(pruning)), *evaluation_pairs(evaluation), ("saved in", str(output))]))
+
+
+def _progress(what: str):
+    return Progress(what) if processes.is_first() else None

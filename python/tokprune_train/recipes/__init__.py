@@ -1,0 +1,1 @@
+"""The trainings that `tokprune train` offers, one module each."""

@@ -1,0 +1,37 @@
+"""The baselines of LTP: thresholds and keep ratios that are set, not learned; only the weights adapt."""
+
+from __future__ import annotations
+
+from torch import nn
+from transformers import set_seed
+
+import tokprune_kernels as tk
+
+from ..objectives.ltp import threshold_line
+from ..objectives.schedules import spatten_keep_ratios
+from ..trainer import Settings
+from ..workspace import Workspace
+from . import hard
+
+
+def thresholds(workspace: Workspace, final: float, settings: Settings, distillation: float) -> nn.Module:
+    """Thresholds that rise linearly to `final` in the last layer."""
+    return _run(workspace, lambda layers: tk.PruningConfig.ltp(threshold_line(final, layers)), settings, distillation)
+
+
+def ratios(workspace: Workspace, final: float, whole: int | None, settings: Settings, distillation: float) -> nn.Module:
+    """SpAtten's cascade (Wang et al., HPCA 2021): the first layers whole, then a linear fall to the share `final` of the tokens."""
+    return _run(
+        workspace,
+        lambda layers: tk.PruningConfig.top(spatten_keep_ratios(final, layers, whole_layers=whole)),
+        settings,
+        distillation,
+    )
+
+
+def _run(workspace: Workspace, pruning, settings: Settings, distillation: float) -> nn.Module:
+    set_seed(settings.seed)
+    model = workspace.load_model()
+    if distillation:
+        workspace.teach(model, importance=False)
+    return hard.run(workspace, model, pruning(model.config.num_hidden_layers), settings, distillation)

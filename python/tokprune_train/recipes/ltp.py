@@ -1,0 +1,66 @@
+"""Learned Token Pruning (Kim et al., KDD 2022): thresholds learned through soft masks, then real removal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import nn
+from transformers import set_seed
+
+from ..calibration.scores import quantile_line, sample_scores
+from ..objectives.ltp import threshold_line
+from ..pruners.base import Constraint
+from ..pruners.ltp import LearnedThresholds
+from ..student import Student
+from ..trainer import Settings
+from ..workspace import Workspace
+from . import hard
+
+
+@dataclass(frozen=True)
+class Options:
+    """Of the method.
+
+    start: the thresholds' first line ends above this share of the last layer's scores ("quantile line"), or
+    start_threshold: at this value, rising from 0 as in the paper.
+    regularizer: LTP's lambda, where there is no constraint.   temperature: first and last, in units of the median score.
+    threshold_lr: learning rate of the thresholds in that unit.   distillation: the dense model's share of the loss.
+    calibration_rows: rows whose scores make the start line.
+    """
+
+    start: float = 0.3
+    start_threshold: float | None = None
+    regularizer: float = 0.05
+    temperature: tuple[float, float] = (0.3, 0.05)
+    threshold_lr: float = 0.01
+    distillation: float = 0.5
+    masks: str = "attention"
+    score_denominator: str | int = "kept"
+    calibration_rows: int = 512
+    soft: Settings = field(default_factory=Settings)
+    hard: Settings = field(default_factory=Settings)
+
+
+def run(workspace: Workspace, options: Options, constraint: Constraint | None) -> nn.Module:
+    """Soft stage, then hard stage. Both start from the dense model, which also teaches."""
+    set_seed(options.soft.seed)
+    model = workspace.load_model()
+    if options.distillation:
+        workspace.teach(model, importance=False)
+    scores = sample_scores(model, workspace.train_rows[: options.calibration_rows], workspace.collator, options.score_denominator)
+    if options.start_threshold is None:
+        base = quantile_line(scores, options.start)
+    else:
+        base = threshold_line(options.start_threshold, len(scores))
+    pruner = LearnedThresholds(
+        base,
+        unit=float(scores.median()),
+        temperature=options.temperature,
+        learning_rate=options.threshold_lr,
+        regularizer=0.0 if constraint else options.regularizer,
+        constraint=constraint,
+        masks=options.masks,
+        score_denominator=options.score_denominator,
+    )
+    workspace.run_stage("soft", Student(model, pruner, options.distillation), options.soft)
+    return hard.run(workspace, model, pruner.pruning(), options.hard, options.distillation)

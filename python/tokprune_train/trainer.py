@@ -1,0 +1,137 @@
+"""transformers.Trainer for a Student: its parameter groups, and the progress of the training told to it.
+
+Checkpoints, resuming, mixed precision, several processes, gradient accumulation and loggers are Trainer's own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint
+
+from . import processes
+from .data.encoding import Collator
+from .student import Student
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How one stage is trained.
+
+    epochs: may be a fraction.   batch_size: rows per step over all processes.   learning_rate: of the model's weights, linear
+    warm-up over `warmup` (share of the steps), then linear decay to 0.   freeze_embeddings: leave them as they are.
+    bf16: mixed precision.   seed: of the order of the rows, dropout, new heads and sampled gates.
+    checkpoints: write this many on the way (0: none), to resume from.
+    """
+
+    epochs: float = 2.0
+    batch_size: int = 32
+    learning_rate: float = 3e-5
+    weight_decay: float = 0.01
+    warmup: float = 0.06
+    freeze_embeddings: bool = False
+    bf16: bool = False
+    seed: int = 0
+    checkpoints: int = 0
+    log_every: int = 50
+
+
+class StudentTrainer(Trainer):
+    """Trainer with the Student's own parameter groups."""
+
+    def __init__(self, student: Student, rows: Sequence[dict], collator: Collator, settings: Settings, folder: Path):
+        arguments = training_arguments(settings, len(rows), folder)
+        self.settings = settings
+        super().__init__(model=student, args=arguments, train_dataset=rows, data_collator=collator)
+        self.add_callback(StudentCallback(student, folder / "log.jsonl"))
+        if arguments.disable_tqdm:
+            self.remove_callback(PrinterCallback)
+        else:
+            self.remove_callback(ProgressCallback)
+            self.add_callback(ProgressCallback)
+
+    def create_optimizer(self, model=None):
+        """AdamW over the weights, without decay on biases and norms, and over the pruner's own groups."""
+        if self.optimizer is None:
+            self.optimizer = torch.optim.AdamW(parameter_groups(self.model, self.settings), fused=True)
+        return self.optimizer
+
+
+def parameter_groups(student: Student, settings: Settings) -> list[dict]:
+    """The optimiser's groups; frozen embeddings stop asking for gradients."""
+    if settings.freeze_embeddings:
+        student.model.base_model.embeddings.requires_grad_(False)
+    trained = [parameter for parameter in student.model.parameters() if parameter.requires_grad]
+    rate = {"lr": settings.learning_rate}
+    groups = [
+        {"params": [p for p in trained if p.dim() > 1], "weight_decay": settings.weight_decay, **rate},
+        {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0, **rate},
+    ]
+    return groups + ([] if student.pruner is None else [{"weight_decay": 0.0, **g} for g in student.pruner.parameter_groups()])
+
+
+def training_arguments(settings: Settings, rows: int, folder: Path) -> TrainingArguments:
+    """Trainer's arguments for a stage; the global batch is shared out among the processes."""
+    shares = processes.count()
+    if settings.batch_size % shares:
+        raise ValueError(f"a batch of {settings.batch_size} rows cannot be shared out among {shares} processes: choose a multiple")
+    steps = max(1, int(settings.epochs * (rows // settings.batch_size)))
+    cpu = not torch.cuda.is_available()
+    return TrainingArguments(
+        output_dir=str(folder),
+        max_steps=steps,
+        per_device_train_batch_size=settings.batch_size // shares,
+        warmup_steps=int(settings.warmup * steps),
+        lr_scheduler_type="linear",
+        bf16=settings.bf16,
+        seed=settings.seed,
+        data_seed=settings.seed,
+        use_cpu=cpu,
+        ddp_backend="gloo" if cpu and shares > 1 else None,
+        save_strategy="steps" if settings.checkpoints else "no",
+        save_steps=max(1, steps // (settings.checkpoints + 1)),
+        save_total_limit=1,
+        logging_steps=settings.log_every,
+        report_to="none",
+        remove_unused_columns=False,
+        dataloader_drop_last=True,
+        dataloader_pin_memory=not cpu,
+        label_names=["labels"],
+    )
+
+
+def train(trainer: StudentTrainer, folder: Path, resume: bool) -> None:
+    """Run the stage; with `resume` from the last checkpoint in its folder, if there is one."""
+    checkpoint = get_last_checkpoint(str(folder)) if resume and folder.is_dir() else None
+    trainer.train(resume_from_checkpoint=checkpoint)
+
+
+class StudentCallback(TrainerCallback):
+    """Tells the student how far the training is, keeps its pruner's parameters in range, and writes log.jsonl."""
+
+    def __init__(self, student: Student, log: Path):
+        self.student, self.log = student, log
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if state.is_world_process_zero and state.global_step == 0:
+            self.log.unlink(missing_ok=True)
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        self.student.step, self.student.progress = state.global_step, state.global_step / state.max_steps
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if self.student.pruner is not None:
+            self.student.pruner.after_step()
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if not state.is_world_process_zero or logs is None:
+            return
+        if self.student.pruner is not None:
+            logs |= self.student.pruner.metrics(self.student.progress)
+        with self.log.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps({"step": state.global_step, **logs}) + "\n")

@@ -1,0 +1,122 @@
+"""What every recipe needs: data, tokenizer, models to start from, and the folder that results go to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import nn
+from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
+
+import tokprune_kernels as tk
+
+from .calibration.latency_table import LatencyTable
+from .calibration.measure import measure_latency_table
+from .data.encoding import Collator, encode
+from .data.reading import pick_split, read_dataset
+from .data.task import Task, check_texts, find_columns, find_task
+from .evaluation import Evaluation, evaluate
+from .student import Student
+from .teacher import teach
+from .trainer import Settings, StudentTrainer, train
+
+RESULT = "result.json"
+
+
+@dataclass
+class Workspace:
+    """Tokenised data, a tokenizer, and an output folder with one sub-folder a stage.
+
+    base: folder or hub id of the model to start from.   train_rows, eval_rows: see data.encoding.encode.
+    progress: what -> function (done, wanted), for long work that is not Trainer's.
+    """
+
+    base: str
+    output: Path
+    tokenizer: PreTrainedTokenizerBase
+    task: Task
+    train_rows: Sequence[dict]
+    eval_rows: Sequence[dict]
+    max_length: int
+    resume: bool = False
+    loading: dict = field(default_factory=dict)
+    progress: Callable[[str], Callable] | None = None
+
+    @property
+    def collator(self) -> Collator:
+        """Makes the batches."""
+        return Collator(self.tokenizer.pad_token_id or 0)
+
+    def load_model(self, pruning: tk.PruningConfig | None = None) -> nn.Module:
+        """The model to start from, with a head that fits the task, packed and pruned as `pruning` says (None: dense)."""
+        names = self.task.labels or ("LABEL_0",)
+        model = AutoModelForSequenceClassification.from_pretrained(
+            self.base,
+            num_labels=self.task.num_labels,
+            id2label=dict(enumerate(names)),
+            label2id={name: code for code, name in enumerate(names)},
+            problem_type="regression" if self.task.regression else "single_label_classification",
+            attention_probs_dropout_prob=0.0,
+            **self.loading,
+        )
+        return tk.prune_model(model, pruning)
+
+    def run_stage(self, name: str, student: Student, settings: Settings) -> None:
+        """Train the student; its log and checkpoints go to the sub-folder `name`."""
+        folder = self.output / name
+        folder.mkdir(parents=True, exist_ok=True)
+        train(StudentTrainer(student, self.train_rows, self.collator, settings, folder), folder, self.resume)
+
+    def latency_table(self, texts: int) -> LatencyTable:
+        """Time of the model's layers on this machine, in batches of `texts` texts as long as the training rows; also saved."""
+        lengths = [len(row["input_ids"]) for row in self.train_rows]
+        table = measure_latency_table(self.load_model(), texts, lengths, progress=self.progress and self.progress("latency"))
+        self.output.mkdir(parents=True, exist_ok=True)
+        (self.output / "latency.json").write_text(table.to_json() + "\n", encoding="utf-8")
+        return table
+
+    def teach(self, teacher: nn.Module, importance: bool) -> None:
+        """Have the dense model speak on every training row (see teacher.teach)."""
+        teach(teacher, self.train_rows, self.collator, importance, progress=self.progress and self.progress("teacher"))
+
+    def evaluate(self, model: nn.Module) -> Evaluation:
+        """Score a model on the evaluation rows, removing tokens for real."""
+        return evaluate(model, self.eval_rows, self.collator, self.max_length)
+
+
+def open_workspace(
+    model: str,
+    data: str,
+    output: str | Path,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    *,
+    train_split: str | None = None,
+    eval_split: str | None = None,
+    columns: dict[str, str | None] | None = None,
+    limit: int | None = None,
+    **options,
+) -> Workspace:
+    """Read and tokenise a data set.
+
+    data: see data.reading.read_dataset.   columns: names given for text, pair, label.   limit: train on the first rows only.
+    Raises DataError for data that cannot be used.
+    """
+    splits = read_dataset(data)
+    _, training = pick_split(splits, train_split, ("train",))
+    _, held_out = pick_split(splits, eval_split, ("validation", "test"))
+    task = find_task(training, find_columns(training.column_names, **(columns or {})))
+    check_texts(held_out, task.columns)
+    if limit is not None:
+        training = training.select(range(min(limit, len(training))))
+    return Workspace(
+        base=model,
+        output=Path(output),
+        tokenizer=tokenizer,
+        task=task,
+        train_rows=encode(training, task, tokenizer, max_length),
+        eval_rows=encode(held_out, task, tokenizer, max_length),
+        max_length=max_length,
+        **options,
+    )

@@ -1,0 +1,87 @@
+"""Soft pruning, for training: every token stays and is computed, but counts less; in the limit it is real removal.
+
+A pruner gives each token a weight in [0, 1]. In the layers after that decision it multiplies the token's share as a key in
+every softmax, and its share as a row in the importance of the others. Weight 0 is removal: the tokens of weight 1 then get
+the very outputs and scores that they get when the others are gone. The papers' own training multiplies hidden states instead
+(`masks="hidden"`), after which a token still takes part in attention; a model trained so changes when its tokens are removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ..pruning_config import DENOMINATORS
+from .compute import Layer
+from .loop import Alive, Run
+
+MASKS = ("attention", "hidden")
+# exp(log of it) is far below what float32 resolves beside 1, and its logarithm is finite.
+_SMALLEST_WEIGHT = 1e-12
+
+
+class SoftPruning(Protocol):
+    """What `model(..., soft_pruning=...)` takes: called once a layer, in order, after its attention.
+
+    masks: "attention" or "hidden", see the module.   score_denominator: as in PruningConfig.
+
+    Called with the layer (from 0), the tokens' importance there (T,), their weights so far (T,) and cu_seqlens (B + 1,) it returns
+    their weights from here on (T,), or None to leave them; all differentiable. The last layer's change nothing but what the
+    pruner itself counts.
+    """
+
+    masks: str
+    score_denominator: str | int
+
+    def __call__(self, layer: int, importance: Tensor, weights: Tensor, cu_seqlens: Tensor) -> Tensor | None: ...
+
+
+def check_soft_pruning(soft: SoftPruning) -> None:
+    """Raise ValueError or TypeError unless it can be called for."""
+    if not callable(soft):
+        raise TypeError(f"soft_pruning must be callable as SoftPruning describes, got {soft!r}")
+    if getattr(soft, "masks", None) not in MASKS:
+        raise ValueError(f"soft_pruning.masks must be one of {', '.join(map(repr, MASKS))}, got {getattr(soft, 'masks', None)!r}")
+    denominator = getattr(soft, "score_denominator", None)
+    if denominator not in DENOMINATORS and not (isinstance(denominator, int) and denominator > 0):
+        raise ValueError(f"soft_pruning.score_denominator must be 'kept', 'initial' or a positive int, got {denominator!r}")
+
+
+def run_soft_layers(run: Run, layers: Sequence[Layer], alive: Alive, soft: SoftPruning) -> None:
+    """Run the layers over all packed tokens, weighing them as `soft` says; `alive.x` is changed to the last layer's output."""
+    cu_seqlens, lengths = alive.cu_seqlens, run.batch.lengths.long()
+    texts = torch.repeat_interleave(torch.arange(run.batch.batch, device=lengths.device), lengths)
+    ones = torch.ones(run.batch.batch, device=lengths.device)
+    weights = torch.ones(run.batch.total, device=lengths.device)
+    in_attention = soft.masks == "attention"
+    if run.hidden_states is not None:
+        run.hidden_states.append(alive.x, alive.token_idx)
+    for index, layer in enumerate(layers):
+        q, k, v = layer.qkv(alive.x)
+        counted = {}
+        if in_attention and index:  # nothing has been weighed before layer 0
+            counted = {"key_bias": weights.clamp(min=_SMALLEST_WEIGHT).log(), "row_weights": weights}
+        context, received = run.kernels.attn_importance(
+            q, k, v, cu_seqlens, run.batch.max_seqlen, layer.scale, ones, **counted
+        )
+        denominators = _denominators(soft, weights if in_attention else torch.ones_like(weights), texts, lengths)
+        alive.x = layer.finish(context, alive.x)
+        changed = soft(index, received / denominators[texts], weights, cu_seqlens)
+        if changed is not None:
+            if not in_attention:
+                alive.x = alive.x * changed[:, None].to(alive.x.dtype)
+            weights = changed
+        if run.hidden_states is not None:
+            run.hidden_states.append(alive.x, alive.token_idx)
+
+
+def _denominators(soft: SoftPruning, weights: Tensor, texts: Tensor, lengths: Tensor) -> Tensor:
+    """(B,) D of each text; "kept" counts every row by its weight."""
+    if soft.score_denominator == "kept":
+        return weights.new_zeros(len(lengths)).index_add(0, texts, weights)
+    if soft.score_denominator == "initial":
+        return lengths.to(weights.dtype)
+    return torch.full_like(lengths, soft.score_denominator, dtype=weights.dtype)
