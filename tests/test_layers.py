@@ -1,4 +1,4 @@
-"""Who may import whom: the layers of the package, read from its sources."""
+"""Who may import whom: the layers of the two packages, read from their sources."""
 
 import ast
 import sys
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "tokprune_kernels"
+TRAINING = Path(__file__).parents[1] / "python" / "tokprune_train"
 
 # folder or file -> the third-party packages and the parts of tokprune_kernels that it may import
 ALLOWED = {
@@ -22,12 +23,16 @@ ALLOWED = {
     "layers": ({"torch"}, {"_extension", "ops", "reference", "packing", "pruning_config", "layers"}),
     "models": ({"torch", "transformers"}, {"layers", "packing", "pruning_config", "models"}),
 }
+# what the training side imports: packages, and of tokprune_kernels what is public beside the command line's tools
+TRAINING_MAY_USE = {"torch", "transformers", "datasets", "accelerate", "tokprune_train"}
+TRAINING_PARTS = {"cli", "flops", "ops", "pruning_config"}
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).parts[0] not in ("cli", "data"))
+TRAINING_SOURCES = sorted(TRAINING.rglob("*.py"))
 
 
-def imports(path):
-    """(third-party packages, parts of tokprune_kernels) that a file imports, at any depth of its code."""
-    here = ("tokprune_kernels", *path.relative_to(PACKAGE).parts[:-1])
+def imports(path, root=None, package="tokprune_kernels"):
+    """(other packages, parts of tokprune_kernels) that a file of a package in `root` imports, at any depth of its code."""
+    here = (package, *path.relative_to(root or PACKAGE).parts[:-1])
     third_party, parts = set(), set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -73,7 +78,23 @@ def test_the_reader_sees_every_kind_of_import(tmp_path, monkeypatch):
     assert imports(file) == ({"numpy", "triton"}, {"reference", "ops", "flops", "layers", "packing"})
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))
+@pytest.mark.parametrize("path", TRAINING_SOURCES, ids=lambda p: str(p.relative_to(TRAINING)))
+def test_training_stands_on_the_package(path):
+    """It imports a few large libraries and tokprune_kernels, whose inner parts it leaves alone."""
+    third_party, parts = imports(path, TRAINING, "tokprune_train")
+    foreign = {name for name in third_party if name not in TRAINING_MAY_USE and not is_standard(name)}
+    assert not foreign, f"the training side must not import {foreign}"
+    assert parts <= TRAINING_PARTS, f"the training side must not import {parts - TRAINING_PARTS} of tokprune_kernels"
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_the_package_runs_without_the_training_side(path):
+    """Command line included, which finds the training commands by their entry points."""
+    third_party, _ = imports(path)
+    assert not third_party & {"tokprune_train", "datasets", "accelerate"}
+
+
+@pytest.mark.parametrize("path", [*SOURCES, *TRAINING_SOURCES], ids=lambda p: "/".join(p.parts[-2:]))
 def test_files_stay_small(path):
     assert len(path.read_text().splitlines()) < 400
 

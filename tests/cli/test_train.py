@@ -1,0 +1,197 @@
+"""`tokprune train` on a tiny model: every method, what it leaves behind, and how it fails."""
+
+import json
+
+import pytest
+import tokprune_kernels as tk
+from transformers import AutoTokenizer
+
+from .conftest import LAYERS
+from .labelled import OPTIONS, write_folder, write_pairs, write_rows
+
+datasets = pytest.importorskip("datasets", reason="needs datasets")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_folder(tmp_path_factory.mktemp("labelled") / "data")
+
+
+@pytest.fixture(scope="module")
+def dense(tmp_path_factory, tiny_bert, folder):
+    """Output folder of a dense training, which the others start from."""
+    from tokprune_kernels.cli.main import main
+
+    output = tmp_path_factory.mktemp("dense") / "out"
+    arguments = ("train", "dense", "--model", tiny_bert, "--data", folder, "--output", output, *OPTIONS)
+    assert main([str(argument) for argument in arguments]) == 0
+    return output
+
+
+def result_of(output):
+    return json.loads((output / "result.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def train(tokprune, dense, folder, tmp_path):
+    """Train by a method from the dense model; returns its result and the saved model's pruning."""
+
+    def run(method, *arguments):
+        output = tmp_path / method
+        code, out, errors = tokprune(
+            "train", method, "--model", dense / "model", "--data", folder, "--output", output, *OPTIONS, *arguments
+        )
+        assert code == 0, errors
+        assert "fewer FLOPs" in out and str(output) in out
+        result = result_of(output)
+        model = tk.PrunedBertForSequenceClassification.from_pretrained(output / "model")
+        pruning = tk.PruningConfig.from_dict(model.config.pruning)
+        assert pruning.to_dict() == result["pruning"], "the saved model prunes as the result says"
+        assert AutoTokenizer.from_pretrained(output / "model")("cat")["input_ids"]
+        return result, pruning
+
+    return run
+
+
+def test_dense(dense):
+    result = result_of(dense)
+    assert result["method"] == "dense" and result["processes"] == 1
+    assert tk.PruningConfig.from_dict(result["pruning"]).is_dense
+    evaluation = result["evaluation"]
+    assert evaluation["rows"] == 12 and set(evaluation["metrics"]) == {"accuracy", "f1"}
+    assert evaluation["flops_reduction"]["packed"] == 1.0 and evaluation["tokens_alive"] == [1.0] * (LAYERS + 1)
+    assert result["arguments"]["lr"] == 1e-3 and result["options"]["learning_rate"] == 1e-3
+    assert result["machine"]["packages"]["datasets"] and result["machine"]["cpu"]["model"]
+    config = json.loads((dense / "model" / "config.json").read_text())
+    assert config["id2label"] == {"0": "cat", "1": "no"}
+    assert (dense / "dense" / "log.jsonl").is_file()
+
+
+def test_thresholds_learned(train, tmp_path):
+    result, pruning = train("ltp", "--soft-epochs", 1, "--speedup", 1.5, "--threshold-lr", 0.1)
+    assert (pruning.criterion, pruning.position, len(pruning.thresholds)) == ("threshold", "after_attention", LAYERS)
+    log = [json.loads(line) for line in (tmp_path / "ltp" / "soft" / "log.jsonl").read_text().splitlines()]
+    assert {"theta_0", "saved", "target"} <= log[-1].keys()
+    assert (tmp_path / "ltp" / "hard" / "log.jsonl").is_file()
+    assert result["options"]["soft"]["epochs"] == 1
+
+
+def test_thresholds_learned_with_a_regulariser(train):
+    """The paper's own form: from a line of thresholds, hidden states masked, a fixed denominator, no constraint."""
+    options = ("--regularizer", 0.1, "--start-threshold", 0.05, "--masks", "hidden", "--score-denominator", 32)
+    result, pruning = train("ltp", *options, "--distillation", 0)
+    assert pruning.score_denominator == 32
+    assert result["options"]["start_threshold"] == 0.05 and result["options"]["masks"] == "hidden"
+
+
+def test_keep_ratios_learned(train):
+    result, pruning = train("top", "--speedup", 1.4, "--gate-lr", 0.5, "--multiplier-lr", 0.5, "--bins", 5)
+    assert (pruning.criterion, pruning.position) == ("topk", "before_layer") and pruning.keep_ratios[0] == 1.0
+    assert all(round(5 * ratio, 5) == int(round(5 * ratio)) or ratio < 1e-6 for ratio in pruning.keep_ratios)
+    assert result["options"]["bins"] == 5
+
+
+def test_keep_ratios_under_measured_time(train, tmp_path):
+    train("top", "--speedup", 1.2, "--latency", "--ranking", 0, "--epochs", 0.2, "--soft-epochs", 0.2)
+    table = json.loads((tmp_path / "top" / "latency.json").read_text())
+    assert table["texts"] == 8
+
+
+def test_fixed_thresholds(train):
+    result, pruning = train("fixed", "--final-threshold", 0.09)
+    assert pruning.thresholds == pytest.approx((0.03, 0.06, 0.09))
+    assert result["evaluation"]["flops_reduction"]["packed"] > 1
+
+
+def test_falling_keep_ratios(train):
+    result, pruning = train("topk", "--final-keep", 0.5, "--whole-layers", 1)
+    assert pruning.keep_ratios == pytest.approx((1.0, 0.75, 0.5 / 0.75))
+    alive = result["evaluation"]["tokens_alive"]
+    assert alive[0] == 1.0 > alive[1] > alive[2]
+
+
+def test_pairs_and_numbers(tokprune, tiny_bert, tmp_path):
+    """Regression: one output, correlations as the score; then pruned, from that model."""
+    data = write_pairs(tmp_path / "pairs")
+    code, _, errors = tokprune("train", "dense", "--model", tiny_bert, "--data", data, "--output", tmp_path / "a", *OPTIONS)
+    assert code == 0, errors
+    evaluation = result_of(tmp_path / "a")["evaluation"]
+    assert set(evaluation["metrics"]) == {"pearson", "spearman"}
+    arguments = ("--model", tmp_path / "a" / "model", "--data", data, "--output", tmp_path / "b", "--final-keep", 0.5)
+    code, _, errors = tokprune("train", "topk", *arguments, "--whole-layers", 1, *OPTIONS)
+    assert code == 0, errors
+    assert result_of(tmp_path / "b")["evaluation"]["flops_reduction"]["packed"] > 1
+    config = json.loads((tmp_path / "b" / "model" / "config.json").read_text())
+    assert config["problem_type"] == "regression"
+
+
+def test_finished_folder(tokprune, dense, tiny_bert, folder):
+    arguments = ("train", "dense", "--model", tiny_bert, "--data", folder, "--output", dense, *OPTIONS)
+    before = (dense / "result.json").read_bytes()
+    code, _, errors = tokprune(*arguments)
+    assert code == 1 and "finished training" in errors and errors.count("\n") == 1
+    code, out, _ = tokprune(*arguments, "--resume")
+    assert code == 0 and "nothing to resume" in out
+    assert (dense / "result.json").read_bytes() == before
+
+
+def fails(tokprune, *arguments):
+    """The one line that a failing training prints."""
+    code, _, errors = tokprune("train", *arguments)
+    assert code == 1, errors
+    assert "Traceback" not in errors
+    (line,) = [line for line in errors.splitlines() if "error:" in line]
+    assert errors.splitlines()[-1] == line
+    return line
+
+
+UNUSABLE = {
+    "no text column": [{"words": "a cat", "label": 0}, {"words": "cats", "label": 1}],
+    "row 1 has no text": [{"text": "a cat", "label": 0}, {"text": None, "label": 1}],
+    "without holes": [{"text": "a cat", "label": 0}, {"text": "cats", "label": 3}],
+    "not labelled": [{"text": "a cat", "label": -1}, {"text": "cats", "label": -1}],
+    "the same label": [{"text": "a cat", "label": 1}, {"text": "cats", "label": 1}],
+}
+
+
+@pytest.mark.parametrize("words", UNUSABLE)
+def test_unusable_data(tokprune, tiny_bert, tmp_path, words):
+    (tmp_path / "data").mkdir()
+    for split in ("train", "validation"):
+        write_rows(tmp_path / "data" / f"{split}.jsonl", UNUSABLE[words])
+    line = fails(tokprune, "dense", "--model", tiny_bert, "--data", tmp_path / "data", "--output", tmp_path / "out", *OPTIONS)
+    assert line.startswith("tokprune train: error: unusable data: ") and words in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_to_evaluate_on(tokprune, tiny_bert, tmp_path):
+    write_rows(tmp_path / "rows.jsonl", [{"text": "a", "label": 0}, {"text": "cat", "label": 1}])
+    data = ("--data", tmp_path / "rows.jsonl", "--output", tmp_path / "out")
+    assert "no split 'validation'" in fails(tokprune, "dense", "--model", tiny_bert, *data, *OPTIONS)
+
+
+def test_no_data(tokprune, tiny_bert, tmp_path):
+    (tmp_path / "empty").mkdir()
+    data = ("--data", tmp_path / "empty", "--output", tmp_path / "out")
+    assert "no data in" in fails(tokprune, "dense", "--model", tiny_bert, *data, *OPTIONS)
+
+
+def test_speedup_of_nothing(tokprune, dense, folder, tmp_path):
+    arguments = ("--model", dense / "model", "--data", folder, "--output", tmp_path / "out", *OPTIONS)
+    assert "--speedup must be above 1, got 1.0" in fails(tokprune, "top", *arguments, "--speedup", 1)
+
+
+def test_batch_of_more_rows_than_there_are(tokprune, tiny_bert, folder, tmp_path):
+    arguments = ("--model", tiny_bert, "--data", folder, "--output", tmp_path / "out", "--batch", 64)
+    assert "40 rows do not fill a batch of 64" in fails(tokprune, "dense", *arguments)
+
+
+@pytest.mark.parametrize("arguments", [(), ("dense",), ("top", "--model", "m", "--data", "d", "--output", "o"), ("magic",)])
+def test_usage(tokprune, arguments):
+    code, _, errors = tokprune("train", *arguments)
+    assert code == 2 and errors.count("\n") == 1
