@@ -10,6 +10,7 @@ namespace tokprune {
 namespace {
 
 // Heads of short sequences run several to a task, up to about this many query-key pairs, as in the forward pass.
+// Reading their rows ahead, as the forward pass does, gained nothing: five products for each row hide the wait.
 constexpr int64_t kTaskWork = 128 * 128;
 
 class BackwardPlan {

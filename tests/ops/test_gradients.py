@@ -84,6 +84,52 @@ def test_attention_formula_in_float64(denominators):
         torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-12)
 
 
+def token_weights():
+    """A bias for every key and a weight for every row, some of them zero."""
+    return randn(TOTAL), randn(TOTAL).relu()
+
+
+def weighted_attention(q, k, v, key_bias, row_weights, denominators=None):
+    """Context and importance with token weights, by masks on the whole batch: nothing in common with the formula."""
+    owner = torch.repeat_interleave(torch.arange(4), CU.diff())
+    scores = SCALE * torch.einsum("qhd,khd->hqk", q, k) + key_bias
+    probabilities = scores.masked_fill(owner[:, None] != owner, -torch.inf).softmax(dim=-1)
+    divisors = (CU.diff() if denominators is None else denominators)[owner] * HEADS
+    return torch.einsum("hqk,khd->qhd", probabilities, v), torch.einsum("q,hqk->k", row_weights, probabilities) / divisors
+
+
+@pytest.mark.parametrize("denominators", [None, DENOMINATORS], ids=["kept", "given"])
+def test_attention_formula_with_token_weights_in_float64(denominators):
+    inputs = [x.requires_grad_() for x in (heads(), heads(), heads(), *token_weights())]
+    grads = randn(TOTAL, HEADS, HEAD_DIM), randn(TOTAL)
+    expected = torch.autograd.grad(weighted_attention(*inputs, denominators), inputs, grads)
+    actual = attn_importance_backward(*grads, *inputs[:3], CU, 7, SCALE, denominators, *inputs[3:])
+    for ours, theirs in zip(actual, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-12)
+
+
+class WithFormula(torch.autograd.Function):
+    """Attention with token weights, whose gradient is the formula."""
+
+    @staticmethod
+    def forward(ctx, *inputs):
+        ctx.save_for_backward(*inputs)
+        return weighted_attention(*inputs)
+
+    @staticmethod
+    def backward(ctx, *grads):
+        q, k, v, *weights = ctx.saved_tensors
+        return attn_importance_backward(*grads, q, k, v, CU, 7, SCALE, None, *weights)
+
+
+def test_attention_formula_numerically():
+    """Finite differences, of the gradients too: the formula can be differentiated again."""
+    inputs = [x.requires_grad_() for x in (heads(), heads(), heads(), *token_weights())]
+    inputs[4].data += 0.1  # a weight of zero is the end of its range, where differences see one side only
+    assert torch.autograd.gradcheck(WithFormula.apply, inputs)
+    assert torch.autograd.gradgradcheck(WithFormula.apply, inputs)
+
+
 def test_norm_formula_in_float64():
     inputs = [f().requires_grad_() for f in CASES["add_layer_norm"][1]]
     grad = rows()
