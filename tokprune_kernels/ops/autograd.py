@@ -26,8 +26,8 @@ def register_gradients() -> None:
 
 
 def _save_attention(ctx, inputs, output):
-    q, k, v, cu_seqlens, _, ctx.scale, *denominators = inputs
-    ctx.save_for_backward(q, k, v, cu_seqlens, denominators[0] if denominators else None)
+    q, k, v, cu_seqlens, _, ctx.scale, *optional = inputs
+    ctx.save_for_backward(q, k, v, cu_seqlens, *(*optional, None, None, None)[:3])
 
 
 def _attention_grads(ctx, grad_context, grad_importance):
@@ -41,7 +41,9 @@ def _attention_grads(ctx, grad_context, grad_importance):
 
 
 def _attn_importance(ctx, grad_context, grad_importance):
-    return *_attention_grads(ctx, grad_context, grad_importance), None, None, None, None
+    if any(weights is not None for weights in ctx.saved_tensors[5:]):
+        raise RuntimeError("attn_importance has no gradients where key_bias or row_weights is given")
+    return *_attention_grads(ctx, grad_context, grad_importance), *(None,) * 6
 
 
 def _varlen_attention(ctx, grad_context):

@@ -20,9 +20,11 @@ MASKS = (torch.bool, torch.uint8, torch.int32, torch.int64, torch.float32)
 PANEL_COLUMNS = 64
 
 
-def attn_importance(q, k, v, cu_seqlens, max_seqlen, scale, denominators=None):
+def attn_importance(q, k, v, cu_seqlens, max_seqlen, scale, denominators=None, key_bias=None, row_weights=None):
     varlen_attention(q, k, v, cu_seqlens, max_seqlen, scale)
     _denominators(denominators, cu_seqlens, q)
+    _token_weights("key_bias", key_bias, q)
+    _token_weights("row_weights", row_weights, q)
 
 
 def varlen_attention(q, k, v, cu_seqlens, max_seqlen, scale):
@@ -283,6 +285,12 @@ def _denominators(denominators, cu_seqlens, like):
     if denominators is not None:
         _tensor("denominators", denominators, _scores(like), 1, like)
         _length("denominators", denominators, cu_seqlens.shape[0] - 1, "one per sequence, len(cu_seqlens) - 1")
+
+
+def _token_weights(name, weights, q):
+    if weights is not None:
+        _tensor(name, weights, (torch.float64 if q.dtype == torch.float64 else torch.float32,), 1, q)
+        _length(name, weights, q.shape[0], "one per token")
 
 
 def _protected(protected, rows):
