@@ -6,6 +6,17 @@
 #include <string>
 
 namespace tokprune {
+namespace {
+
+template <class Allowed>
+void check_entries(const char* name, const float* entries, int64_t count, const char* needed, const Allowed& allowed) {
+  for (int64_t i = 0; i < count; ++i)
+    if (!std::isfinite(entries[i]) || !allowed(entries[i]))
+      throw std::invalid_argument(std::string(name) + ": entry " + std::to_string(i) + " is " +
+                                  std::to_string(entries[i]) + "; every one must be " + needed);
+}
+
+}  // namespace
 
 Executor serial_executor() {
   return {1, nullptr, [](void*, int workers, void (*fn)(void*, int), void* context) {
@@ -43,10 +54,15 @@ void check_cu_seqlens(const int32_t* cu_seqlens, int64_t batch, int64_t total, i
 }
 
 void check_denominators(const float* denominators, int64_t batch) {
-  for (int64_t b = 0; b < batch; ++b)
-    if (!(denominators[b] > 0) || !std::isfinite(denominators[b]))
-      throw std::invalid_argument("denominators: entry " + std::to_string(b) + " is " +
-                                  std::to_string(denominators[b]) + "; every one must be finite and positive");
+  check_entries("denominators", denominators, batch, "finite and positive", [](float x) { return x > 0; });
+}
+
+void check_key_bias(const float* key_bias, int64_t total) {
+  check_entries("key_bias", key_bias, total, "finite (-1e4 takes a key out)", [](float) { return true; });
+}
+
+void check_row_weights(const float* row_weights, int64_t total) {
+  check_entries("row_weights", row_weights, total, "finite and not negative", [](float x) { return x >= 0; });
 }
 
 }  // namespace tokprune

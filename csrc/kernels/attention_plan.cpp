@@ -131,6 +131,8 @@ void AttentionPlan::run_head(const KernelTable& kernels, const Position& p, int6
   task.queries = static_cast<int>(queries(n));
   task.head_dim = static_cast<int>(args_.head_dim);
   task.scale = args_.scale;
+  task.key_bias = args_.key_bias ? args_.key_bias + first : nullptr;
+  task.row_weights = args_.row_weights ? args_.row_weights + first : nullptr;
   task.chunks = chunks;
   task.chunk_begin = split_ ? p.part : 0;
   task.chunk_end = split_ ? p.part + 1 : chunks;

@@ -18,6 +18,8 @@ struct AttentionTask {
   int length, head_dim;
   int queries;         // query rows, the first of the sequence
   float scale;
+  const float* key_bias;     // (length,) or null
+  const float* row_weights;  // (length,) or null
   int chunks, chunk_begin, chunk_end;
   float* column_sums;  // [chunks][length], or null
   void* scratch;       // attention_scratch_sizes(...).total bytes, 64-byte aligned
@@ -33,7 +35,7 @@ static inline int chunk_start(int queries, int chunks, int c) {
 constexpr int kAttentionRows = 24;
 
 struct AttentionScratchSizes {
-  size_t keys, values, scores, weights, output, total;  // bytes
+  size_t keys, values, scores, weights, output, bias, total;  // bytes
   int64_t score_stride;  // elements
   int padded_dim;
 };
@@ -52,7 +54,8 @@ static inline AttentionScratchSizes attention_scratch_sizes(int64_t length, int 
   s.scores = block_rows * s.score_stride * 4;
   s.weights = per_unit == 2 ? round_up(block_rows * s.score_stride * 2, 64) : 0;
   s.output = block_rows * s.padded_dim * 4;
-  s.total = s.keys + s.values + s.scores + s.weights + s.output;
+  s.bias = keys * 4;
+  s.total = s.keys + s.values + s.scores + s.weights + s.output + s.bias;
   return s;
 }
 

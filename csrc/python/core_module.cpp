@@ -68,8 +68,19 @@ class AlignedMemory {
   void* p_;
 };
 
+// The numbers of an optional array of shape (size,), checked; null without it.
+const float* entries(const char* name, const std::optional<Floats>& array, int64_t size, const char* size_name,
+                     void (*check)(const float*, int64_t)) {
+  if (!array) return nullptr;
+  if (array->ndim() != 1 || array->size() != size)
+    throw py::value_error(std::string(name) + ": must have shape (" + size_name + ",), (" + std::to_string(size) + ",) here");
+  check(array->data(), size);
+  return array->data();
+}
+
 py::tuple attn_importance(const py::array& q, const py::array& k, const py::array& v, const Ints& cu_seqlens,
-                          double scale, const std::optional<Floats>& denominators, bool importance,
+                          double scale, const std::optional<Floats>& denominators, const std::optional<Floats>& key_bias,
+                          const std::optional<Floats>& row_weights, bool importance,
                           const std::optional<std::string>& isa, int threads) {
   const DType dtype = dtype_of("q", q);
   const py::array qc = contiguous("q", q, dtype, {-1, -1, -1});
@@ -84,12 +95,9 @@ py::tuple attn_importance(const py::array& q, const py::array& k, const py::arra
   args.batch = cu_seqlens.size() - 1;
   args.cu_seqlens = cu_seqlens.data();
   check_cu_seqlens(args.cu_seqlens, args.batch, shape[0], shape[0]);
-  if (denominators) {
-    if (denominators->ndim() != 1 || denominators->size() != args.batch)
-      throw py::value_error("denominators: must have shape (batch,)");
-    args.denominators = denominators->data();
-    check_denominators(args.denominators, args.batch);
-  }
+  args.denominators = entries("denominators", denominators, args.batch, "batch", check_denominators);
+  args.key_bias = entries("key_bias", key_bias, shape[0], "tokens", check_key_bias);
+  args.row_weights = entries("row_weights", row_weights, shape[0], "tokens", check_row_weights);
   py::array context = empty(dtype, shape);
   py::array_t<float> scores(shape[0]);
   args.q = qc.data();
@@ -236,8 +244,8 @@ PYBIND11_MODULE(_core, m) {
         }, py::arg("threads") = 1, py::arg("megabytes") = 512, py::arg("seconds") = 0.2,
         "Bytes/s (1 megabyte = 2**20) that `threads` threads read from a buffer that must be far larger than the last-level cache.");
   m.def("attn_importance", &attn_importance, py::arg("q"), py::arg("k"), py::arg("v"), py::arg("cu_seqlens"),
-        py::arg("scale"), py::arg("denominators") = py::none(), py::arg("importance") = true,
-        py::arg("isa") = py::none(), py::arg("threads") = 1,
+        py::arg("scale"), py::arg("denominators") = py::none(), py::arg("key_bias") = py::none(),
+        py::arg("row_weights") = py::none(), py::arg("importance") = true, py::arg("isa") = py::none(), py::arg("threads") = 1,
         "q, k, v (tokens, heads, head_dim), cu_seqlens (batch + 1,) int32 -> context, importance (tokens,) float32 or None.");
   m.def("keep_threshold",
         [](const Floats& importance, const Ints& cu_seqlens, double threshold, const std::optional<Bytes>& protected_rows, bool protect_first) {

@@ -7,7 +7,7 @@ namespace tokprune::torch_binding {
 namespace {
 
 struct Inputs {
-  AttentionArgs args;
+  AttentionArgs args{};
   Tensor context;
 
   Inputs(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& cu_seqlens, int64_t max_seqlen,
@@ -31,7 +31,6 @@ struct Inputs {
     args.heads = q.size(1);
     args.head_dim = head_dim;
     args.scale = static_cast<float>(scale);
-    args.first_query_only = false;
   }
 };
 
@@ -45,9 +44,12 @@ int64_t tokens_of(const Tensor& q) { return q.dim() > 0 ? q.size(0) : 0; }
 }  // namespace
 
 std::tuple<Tensor, Tensor> attn_importance(Tensor q, Tensor k, Tensor v, Tensor cu_seqlens, int64_t max_seqlen,
-                                           double scale, std::optional<Tensor> denominators) {
+                                           double scale, std::optional<Tensor> denominators,
+                                           std::optional<Tensor> key_bias, std::optional<Tensor> row_weights) {
   Tensor importance = empty({tokens_of(q)}, ScalarType::Float);
   Inputs in(q, k, v, cu_seqlens, max_seqlen, scale, denominators, mutable_data<float>(importance));
+  in.args.key_bias = check_key_bias_tensor(key_bias, q.size(0));
+  in.args.row_weights = check_row_weight_tensor(row_weights, q.size(0));
   run(in);
   return {in.context, importance};
 }

@@ -10,7 +10,8 @@
 namespace tokprune::torch_binding {
 
 std::tuple<Tensor, Tensor> attn_importance(Tensor q, Tensor k, Tensor v, Tensor cu_seqlens, int64_t max_seqlen,
-                                           double scale, std::optional<Tensor> denominators);
+                                           double scale, std::optional<Tensor> denominators,
+                                           std::optional<Tensor> key_bias, std::optional<Tensor> row_weights);
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> attn_importance_backward(
     Tensor grad_context, Tensor grad_importance, Tensor q, Tensor k, Tensor v, Tensor cu_seqlens, int64_t max_seqlen,
     double scale, std::optional<Tensor> denominators, std::optional<Tensor> key_bias, std::optional<Tensor> row_weights);

@@ -178,13 +178,31 @@ inline void check_head_dim(const char* name, int64_t head_dim) {
     fail(std::string(name) + ": head_dim must be a multiple of 8 up to 256, got " + std::to_string(head_dim));
 }
 
+// The numbers of an optional float32 tensor of shape (size,); null without it.
+inline const float* check_floats(const char* name, const std::optional<Tensor>& t, int64_t size) {
+  if (!t) return nullptr;
+  check_type(name, *t, ScalarType::Float);
+  check_shape(name, *t, {size});
+  check_contiguous(name, *t);
+  return data<float>(*t);
+}
+
 inline const float* check_denominator_tensor(const std::optional<Tensor>& denominators, int64_t batch) {
-  if (!denominators) return nullptr;
-  check_type("denominators", *denominators, ScalarType::Float);
-  check_shape("denominators", *denominators, {batch});
-  check_contiguous("denominators", *denominators);
-  check_denominators(data<float>(*denominators), batch);
-  return data<float>(*denominators);
+  const float* entries = check_floats("denominators", denominators, batch);
+  if (entries) check_denominators(entries, batch);
+  return entries;
+}
+
+inline const float* check_key_bias_tensor(const std::optional<Tensor>& key_bias, int64_t total) {
+  const float* entries = check_floats("key_bias", key_bias, total);
+  if (entries) check_key_bias(entries, total);
+  return entries;
+}
+
+inline const float* check_row_weight_tensor(const std::optional<Tensor>& row_weights, int64_t total) {
+  const float* entries = check_floats("row_weights", row_weights, total);
+  if (entries) check_row_weights(entries, total);
+  return entries;
 }
 
 // What pack_weight makes of a (out_features, in_features) weight.

@@ -33,6 +33,7 @@ void check_attention(const KernelTable& kernels, DType dtype, const std::vector<
   const int64_t total = bounds.back(), width = heads * head_dim;
   // The last row of the fused QKV ends exactly where v ends.
   Buffer qkv(static_cast<size_t>(total * 3 * width) * element_size(dtype)), context(static_cast<size_t>(total * width) * element_size(dtype));
+  Buffer key_bias(total * sizeof(float)), row_weights(total * sizeof(float));
   Buffer importance(total * sizeof(float)), keep(total * sizeof(int32_t)), new_bounds(bounds.size() * sizeof(int32_t));
   PruneAttentionArgs args{};
   AttentionArgs& a = args.attention;
@@ -52,6 +53,8 @@ void check_attention(const KernelTable& kernels, DType dtype, const std::vector<
   args.keep_idx = static_cast<int32_t*>(keep.p);
   args.new_cu_seqlens = static_cast<int32_t*>(new_bounds.p);
   for (Criterion criterion : {Criterion::kThreshold, Criterion::kTopK}) {
+    if (criterion == Criterion::kTopK)
+      a.key_bias = static_cast<float*>(key_bias.p), a.row_weights = static_cast<float*>(row_weights.p);
     args.rule = {criterion, criterion == Criterion::kTopK ? 0.3 : 0.02, nullptr, true};
     Buffer workspace(prune_attention_workspace(args, executor));
     prune_attention(kernels, args, workspace.p, executor);

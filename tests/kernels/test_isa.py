@@ -36,9 +36,11 @@ def assert_near(actual, expected, tolerance, context):
 def test_attention(isa, dtype):
     for sample in GENERATORS["attn_importance"](dtype):
         q, k, v, cu_seqlens, longest, scale, *denominators = sample.args
-        expected = reference.attn_importance(q.double(), k.double(), v.double(), cu_seqlens, longest, scale, *denominators)
+        wide = {name: x.double() for name, x in sample.kwargs.items()}
+        expected = reference.attn_importance(q.double(), k.double(), v.double(), cu_seqlens, longest, scale, *denominators, **wide)
         arguments = [*map(to_numpy, (q, k, v, cu_seqlens)), scale, *map(to_numpy, denominators)]
-        results = [core.attn_importance(*arguments, isa=isa, threads=threads) for threads in (1, 2)]
+        weights = {name: to_numpy(x) for name, x in sample.kwargs.items()}
+        results = [core.attn_importance(*arguments, **weights, isa=isa, threads=threads) for threads in (1, 2)]
         for first, second in zip(*results, strict=True):
             assert first.tobytes() == second.tobytes(), "threads changed the bits"
         context, importance = results[0]
@@ -133,6 +135,8 @@ BAD = {
     "bounds": (lambda q, c: core.attn_importance(q, q, q, c + 1, 0.1), ValueError, "cu_seqlens"),
     "scale": (lambda q, c: core.attn_importance(q, q, q, c, float("inf")), ValueError, "scale"),
     "threads": (lambda q, c: core.attn_importance(q, q, q, c, 0.1, threads=0), ValueError, "threads"),
+    "key_bias": (lambda q, c: core.attn_importance(q, q, q, c, 0.1, key_bias=q[:5, 0, 0].copy()), ValueError, "key_bias"),
+    "row_weights": (lambda q, c: core.attn_importance(q, q, q, c, 0.1, row_weights=-abs(q[:, 0, 0])), ValueError, "row_weights"),
     "isa": (lambda q, c: core.attn_importance(q, q, q, c, 0.1, isa="mmx"), ValueError, "mmx"),
     "threshold": (lambda q, c: core.keep_threshold(q[:, 0, 0], c, float("nan")), ValueError, "threshold"),
     "keep_ratio": (lambda q, c: core.keep_topk(q[:, 0, 0], c, 1.5), ValueError, "keep_ratio"),

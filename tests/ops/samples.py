@@ -90,6 +90,19 @@ def attn_importance(dtype):
         yield sample
         denominators = torch.arange(1, len(sample.args[3]), dtype=torch.float32) * 10
         yield Sample(sample.name + ", denominators", (*sample.args, denominators), dtype=dtype)
+        lengths = sample.args[3].diff().tolist()
+        key_bias, row_weights = token_weights(lengths)
+        given = {"key_bias": key_bias, "row_weights": row_weights}
+        yield Sample(sample.name + ", token weights", (*sample.args, denominators), given, dtype)
+        yield Sample(sample.name + ", key_bias", sample.args, {"key_bias": key_bias - 1e4}, dtype)
+        yield Sample(sample.name + ", row_weights", sample.args, {"row_weights": row_weights}, dtype)
+
+
+def token_weights(lengths, seed=5):
+    """key_bias and row_weights: what a soft removal makes of them, from keys that stay to keys that are gone."""
+    key_bias, row_weights = 2 * randn(sum(lengths), seed=seed), randn(sum(lengths), seed=seed + 1).relu()
+    key_bias[1::5], key_bias[2::7], key_bias[3::11] = -50.0, -1e4, 9.0
+    return key_bias, row_weights
 
 
 def attn_importance_backward(dtype):
@@ -100,8 +113,8 @@ def attn_importance_backward(dtype):
         grads = randn(*q.shape, dtype=dtype, seed=1), randn(total, seed=2) * 5
         optional = {
             "denominators": torch.arange(1, len(cu_seqlens), dtype=torch.float32) * 10,
-            "key_bias": randn(total, seed=3) * 2 - 1,
-            "row_weights": randn(total, seed=4).relu(),  # half of them zero
+            "key_bias": token_weights(cu_seqlens.diff().tolist())[0],
+            "row_weights": token_weights(cu_seqlens.diff().tolist())[1],
         }
         for given in (number % 8, 7 - number % 8):
             kwargs = {name: x for bit, (name, x) in enumerate(optional.items()) if given >> bit & 1}

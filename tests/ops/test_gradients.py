@@ -36,6 +36,14 @@ CASES = {
         (heads, heads, heads),
     ),
     "importance alone": (lambda f, q, k, v: f.attn_importance(q, k, v, CU, 7, SCALE)[1:], (heads, heads, heads)),
+    "attn_importance, token weights": (
+        lambda f, q, k, v, b, r: f.attn_importance(q, k, v, CU, 7, SCALE, DENOMINATORS, b, r),
+        (heads, heads, heads, lambda: randn(TOTAL), lambda: randn(TOTAL).relu()),
+    ),
+    "attn_importance, row weights": (
+        lambda f, q, k, v, r: f.attn_importance(q, k, v, CU, 7, SCALE, row_weights=r),
+        (heads, heads, heads, lambda: randn(TOTAL).relu()),
+    ),
     "varlen_attention": (lambda f, q, k, v: f.varlen_attention(q, k, v, CU, 7, SCALE), (heads, heads, heads)),
     "prune_attention": (
         lambda f, q, k, v, r: f.prune_attention(q, k, v, r, CU, 7, SCALE, keep_ratio=0.5)[:3],
@@ -89,20 +97,11 @@ def token_weights():
     return randn(TOTAL), randn(TOTAL).relu()
 
 
-def weighted_attention(q, k, v, key_bias, row_weights, denominators=None):
-    """Context and importance with token weights, by masks on the whole batch: nothing in common with the formula."""
-    owner = torch.repeat_interleave(torch.arange(4), CU.diff())
-    scores = SCALE * torch.einsum("qhd,khd->hqk", q, k) + key_bias
-    probabilities = scores.masked_fill(owner[:, None] != owner, -torch.inf).softmax(dim=-1)
-    divisors = (CU.diff() if denominators is None else denominators)[owner] * HEADS
-    return torch.einsum("hqk,khd->qhd", probabilities, v), torch.einsum("q,hqk->k", row_weights, probabilities) / divisors
-
-
 @pytest.mark.parametrize("denominators", [None, DENOMINATORS], ids=["kept", "given"])
 def test_attention_formula_with_token_weights_in_float64(denominators):
     inputs = [x.requires_grad_() for x in (heads(), heads(), heads(), *token_weights())]
     grads = randn(TOTAL, HEADS, HEAD_DIM), randn(TOTAL)
-    expected = torch.autograd.grad(weighted_attention(*inputs, denominators), inputs, grads)
+    expected = torch.autograd.grad(reference.attn_importance(*inputs[:3], CU, 7, SCALE, denominators, *inputs[3:]), inputs, grads)
     actual = attn_importance_backward(*grads, *inputs[:3], CU, 7, SCALE, denominators, *inputs[3:])
     for ours, theirs in zip(actual, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-12)
@@ -114,7 +113,7 @@ class WithFormula(torch.autograd.Function):
     @staticmethod
     def forward(ctx, *inputs):
         ctx.save_for_backward(*inputs)
-        return weighted_attention(*inputs)
+        return reference.attn_importance(*inputs[:3], CU, 7, SCALE, None, *inputs[3:])
 
     @staticmethod
     def backward(ctx, *grads):
@@ -140,13 +139,14 @@ def test_norm_formula_in_float64():
 
 def test_second_derivatives_of_attention():
     """The gradient formula can be differentiated itself, as a gradient penalty does."""
-    inputs = [heads() for _ in range(3)]
+    inputs = [*(heads() for _ in range(3)), *token_weights()]
 
     def penalty(implementation, dtype):
-        q, k, v = (x.to(dtype).requires_grad_() for x in inputs)
-        context, importance = implementation.attn_importance(q, k, v, CU, 7, SCALE)
-        first = torch.autograd.grad(context.square().sum() + 5 * importance.square().sum(), (q, k, v), create_graph=True)
-        return torch.autograd.grad(sum(g.square().sum() for g in first), (q, k, v))
+        q, k, v, *weights = differentiable = [x.to(dtype).requires_grad_() for x in inputs]
+        context, importance = implementation.attn_importance(q, k, v, CU, 7, SCALE, None, *weights)
+        loss = context.square().sum() + 5 * importance.square().sum()
+        first = torch.autograd.grad(loss, differentiable, create_graph=True)
+        return torch.autograd.grad(sum(g.square().sum() for g in first), differentiable)
 
     for ours, theirs in zip(penalty(ops, torch.float32), penalty(reference, torch.float64), strict=True):
         assert (ours - theirs).abs().max() <= 2e-5 * theirs.abs().max()

@@ -18,11 +18,14 @@ def attn_importance(
     max_seqlen: int,
     scale: float,
     denominators: Tensor | None = None,
+    key_bias: Tensor | None = None,
+    row_weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Attention within each sequence that also returns how much attention each token receives.
 
-    s_i = 1/(N_h D) sum_h sum_q A_h[q, i] with A = softmax(scale QK^T) and q over the rows of i's sequence (LTP, Kim et al.,
-    KDD 2022: the importance score). No length x length matrix is stored. Differentiable in both outputs, to any order.
+    s_i = 1/(N_h D) sum_h sum_q r_q A_h[q, i] with A = softmax(scale QK^T + b) and q over the rows of i's sequence (LTP, Kim et
+    al., KDD 2022: the importance score, where b = 0 and r = 1). No length x length matrix is stored. Differentiable in both
+    outputs, to any order.
 
     Args:
         q, k, v: (T, N_h, d) float32 or bfloat16 (float16 and float64 on the reference); views of one fused QKV are read
@@ -31,6 +34,10 @@ def attn_importance(
         max_seqlen: length of the longest sequence, or more.
         scale: factor on the scores, 1/sqrt(d) in BERT.
         denominators: (B,) float32, D of each sequence, positive; None: its number of rows, so that its scores sum to 1.
+        key_bias: (T,) float32 (float64 for float64), b, finite: added to every score of a key. log w weighs the key by w in
+            the softmax; -1e4 takes it out. None: 0.
+        row_weights: (T,) float32 (float64 for float64), r, finite, not negative: how much a query row counts in the
+            importance; the context does not depend on it, nor does D. None: 1.
 
     Returns:
         context (T, N_h, d) in q's dtype and importance (T,) float32 (float64 for float64).
@@ -39,8 +46,9 @@ def attn_importance(
         TypeError: wrong type or dtype.   ValueError: wrong shape, device or value.
     """
     if not traced():
-        checks.attn_importance(q, k, v, cu_seqlens, max_seqlen, scale, denominators)
-    return _attn_importance(*head_rows(q, k, v), dense(cu_seqlens), max_seqlen, scale, dense(denominators))
+        checks.attn_importance(q, k, v, cu_seqlens, max_seqlen, scale, denominators, key_bias, row_weights)
+    optional = (dense(denominators), dense(key_bias), dense(row_weights))
+    return _attn_importance(*head_rows(q, k, v), dense(cu_seqlens), max_seqlen, scale, *optional)
 
 
 def varlen_attention(

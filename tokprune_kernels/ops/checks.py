@@ -20,21 +20,20 @@ MASKS = (torch.bool, torch.uint8, torch.int32, torch.int64, torch.float32)
 PANEL_COLUMNS = 64
 
 
-def attn_importance(q, k, v, cu_seqlens, max_seqlen, scale, denominators=None):
+def attn_importance(q, k, v, cu_seqlens, max_seqlen, scale, denominators=None, key_bias=None, row_weights=None):
     varlen_attention(q, k, v, cu_seqlens, max_seqlen, scale)
     _denominators(denominators, cu_seqlens, q)
+    _token_weights("key_bias", key_bias, q)
+    _token_weights("row_weights", row_weights, q)
 
 
 def attn_importance_backward(
     grad_context, grad_importance, q, k, v, cu_seqlens, max_seqlen, scale, denominators=None, key_bias=None, row_weights=None
 ):
-    attn_importance(q, k, v, cu_seqlens, max_seqlen, scale, denominators)
+    attn_importance(q, k, v, cu_seqlens, max_seqlen, scale, denominators, key_bias, row_weights)
     _tensor("grad_context", grad_context, (q.dtype,), 3, q)
     _same_shape("grad_context", grad_context, "q", q)
-    for name, x in (("grad_importance", grad_importance), ("key_bias", key_bias), ("row_weights", row_weights)):
-        if x is not None:
-            _tensor(name, x, _scores(q), 1, q)
-            _length(name, x, q.shape[0], "one per row of q")
+    _token_weights("grad_importance", grad_importance, q)
 
 
 def varlen_attention(q, k, v, cu_seqlens, max_seqlen, scale):
@@ -295,6 +294,12 @@ def _denominators(denominators, cu_seqlens, like):
     if denominators is not None:
         _tensor("denominators", denominators, _scores(like), 1, like)
         _length("denominators", denominators, cu_seqlens.shape[0] - 1, "one per sequence, len(cu_seqlens) - 1")
+
+
+def _token_weights(name, weights, q):
+    if weights is not None:
+        _tensor(name, weights, (torch.float64 if q.dtype == torch.float64 else torch.float32,), 1, q)
+        _length(name, weights, q.shape[0], "one per token")
 
 
 def _protected(protected, rows):

@@ -7,14 +7,18 @@ All raise ValueError.
 import torch
 
 
-def attn_importance(q, k, v, cu_seqlens, max_seqlen, scale, denominators=None):
+def attn_importance(q, k, v, cu_seqlens, max_seqlen, scale, denominators=None, key_bias=None, row_weights=None):
     varlen_attention(q, k, v, cu_seqlens, max_seqlen, scale)
-    if denominators is not None and not bool((denominators.isfinite() & (denominators > 0)).all()):
-        raise ValueError(f"denominators must be positive and finite, got {denominators.tolist()}")
+    if denominators is not None:
+        _entries("denominators", denominators, denominators > 0, "positive and finite")
+    if key_bias is not None:
+        _entries("key_bias", key_bias, True, "finite (-1e4 takes a key out)")
+    if row_weights is not None:
+        _entries("row_weights", row_weights, row_weights >= 0, "finite and not negative")
 
 
-def attn_importance_backward(grad_context, grad_importance, q, k, v, cu_seqlens, max_seqlen, scale, denominators=None, *_):
-    attn_importance(q, k, v, cu_seqlens, max_seqlen, scale, denominators)
+def attn_importance_backward(grad_context, grad_importance, *forward):
+    attn_importance(*forward)
 
 
 def varlen_attention(q, k, v, cu_seqlens, max_seqlen, scale):
@@ -76,6 +80,12 @@ def _cu_seqlens(cu_seqlens, total) -> int:
             f"cu_seqlens must start at 0, never decrease and end at the number of rows, {total}; got {_shown(cu_seqlens)}"
         )
     return max(lengths, default=0)
+
+
+def _entries(name, x, allowed, needed):
+    bad = (~(x.isfinite() & allowed)).nonzero()
+    if len(bad):
+        raise ValueError(f"{name}: entry {int(bad[0])} is {float(x[bad[0]])}; every one must be {needed}")
 
 
 def _in_range(name, index, rows):

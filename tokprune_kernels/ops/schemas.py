@@ -38,11 +38,11 @@ def _scores(q):
 
 
 @_define(
-    "(Tensor q, Tensor k, Tensor v, Tensor cu_seqlens, SymInt max_seqlen, float scale, Tensor? denominators=None)"
-    " -> (Tensor, Tensor)"
+    "(Tensor q, Tensor k, Tensor v, Tensor cu_seqlens, SymInt max_seqlen, float scale, Tensor? denominators=None,"
+    " Tensor? key_bias=None, Tensor? row_weights=None) -> (Tensor, Tensor)"
 )
-def attn_importance(q, k, v, cu_seqlens, max_seqlen, scale, denominators=None):
-    checks.attn_importance(q, k, v, cu_seqlens, max_seqlen, scale, denominators)
+def attn_importance(q, k, v, cu_seqlens, max_seqlen, scale, denominators=None, key_bias=None, row_weights=None):
+    checks.attn_importance(q, k, v, cu_seqlens, max_seqlen, scale, denominators, key_bias, row_weights)
     return q.new_empty(q.shape), _scores(q)
 
 

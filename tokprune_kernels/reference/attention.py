@@ -5,14 +5,17 @@ from itertools import pairwise
 import torch
 
 
-def attn_importance(q, k, v, cu_seqlens, max_seqlen, scale, denominators=None):
-    """Context (T, N_h, d) and importance (T,): s_i = 1/(N_h D) sum_h sum_q A_h[q, i], A = softmax(scale QK^T) (LTP)."""
+def attn_importance(q, k, v, cu_seqlens, max_seqlen, scale, denominators=None, key_bias=None, row_weights=None):
+    """Context (T, N_h, d) and importance (T,) of A_h = softmax(scale QK^T + key_bias): the importance (LTP) of token i is
+    s_i = 1/(N_h D) sum_h sum_q row_weights_q A_h[q, i]. Without key_bias it is 0, without row_weights they are 1.
+    """
     contexts, scores = [_wide(v[:0])], [_wide(q[:0, 0, 0])]
     for sequence, rows in enumerate(_sequences(cu_seqlens)):
-        probabilities = _probabilities(q[rows], k[rows], scale)
+        probabilities = _probabilities(q[rows], k[rows], scale, None if key_bias is None else key_bias[rows])
         denominator = rows.stop - rows.start if denominators is None else denominators[sequence]
         contexts.append(torch.einsum("hqk,khd->qhd", probabilities, _wide(v[rows])))
-        scores.append(probabilities.sum(dim=(0, 1)) / (q.shape[1] * denominator))
+        counted = probabilities if row_weights is None else probabilities * row_weights[rows, None]
+        scores.append(counted.sum(dim=(0, 1)) / (q.shape[1] * denominator))
     return torch.cat(contexts).to(q.dtype), torch.cat(scores)
 
 
@@ -61,7 +64,10 @@ def _sequences(cu_seqlens):
 def _probabilities(q, k, scale, key_bias=None):
     """(N_h, n, n) attention probabilities of one sequence; key_bias (n,) is added to the scores of its keys."""
     scores = torch.einsum("qhd,khd->hqk", _wide(q), _wide(k)).mul(scale)
-    return (scores if key_bias is None else scores + key_bias).softmax(dim=-1)
+    if key_bias is not None:
+        # What all keys have in common changes nothing; beside -1e4 everywhere float32 would keep three digits of a score.
+        scores = scores + key_bias.log_softmax(dim=0)
+    return scores.softmax(dim=-1)
 
 
 def _wide(x):

@@ -6,9 +6,9 @@
 
 namespace tokprune {
 
-// context[i] = softmax(scale * q k^T) v within each sequence; importance[i] is the mean attention that
-// token i receives: 1 / (heads * D) * sum over heads and query rows of A[q, i], where D is
-// denominators[sequence], or the number of rows of the sequence if `denominators` is null
+// context[i] = A v with A = softmax(scale * q k^T + key_bias) within each sequence; importance[i] is the mean
+// attention that token i receives: 1 / (heads * D) * sum over heads and query rows of row_weights[q] * A[q, i],
+// where D is denominators[sequence], or the number of rows of the sequence if `denominators` is null
 // (LTP, Kim et al., KDD 2022: the importance score). No length x length matrix is stored.
 struct AttentionArgs {
   DType dtype;           // of q, k, v and context
@@ -20,6 +20,8 @@ struct AttentionArgs {
   float* importance;     // (total,), or null: attention only
   const int32_t* cu_seqlens;   // (batch + 1,), see check_cu_seqlens
   const float* denominators;   // (batch,) or null
+  const float* key_bias;       // (total,) finite, added to the scores of each key; null: none
+  const float* row_weights;    // (total,) how much each query row counts in the importance; null: 1
   int64_t batch;
   int64_t heads;
   int64_t head_dim;      // a multiple of 8, at most 256
@@ -40,5 +42,11 @@ void check_cu_seqlens(const int32_t* cu_seqlens, int64_t batch, int64_t total, i
 
 // Throws std::invalid_argument unless every denominator is finite and positive.
 void check_denominators(const float* denominators, int64_t batch);
+
+// Throws std::invalid_argument unless every entry is finite.
+void check_key_bias(const float* key_bias, int64_t total);
+
+// Throws std::invalid_argument unless every entry is finite and not negative.
+void check_row_weights(const float* row_weights, int64_t total);
 
 }  // namespace tokprune

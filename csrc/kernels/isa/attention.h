@@ -2,7 +2,7 @@
 //
 // Contract: reads q, k, v rows of the sequence; writes context rows of this head; writes to
 // column_sums + c * length, for every chunk c it is given, the sums over the chunk's query rows of the
-// normalised attention. Chunks are summed by the caller in a fixed order, so that importance has the
+// normalised attention, each row times its weight. Chunks are summed by the caller in a fixed order, so that importance has the
 // same bits however the chunks were shared out.
 #pragma once
 
@@ -18,6 +18,7 @@ struct AttentionScratch {
   float* scores;     // [kAttentionRows][score_stride]
   uint16_t* weights; // bfloat16 only: [kAttentionRows][score_stride] attention weights
   float* output;     // [kAttentionRows][padded head_dim]
+  float* bias;       // [keys]: pack_bias, where the keys have one
   ptrdiff_t score_stride;
   int padded_dim;
 
@@ -29,6 +30,7 @@ struct AttentionScratch {
     scores = reinterpret_cast<float*>(p += s.values);
     weights = reinterpret_cast<uint16_t*>(p += s.scores);
     output = reinterpret_cast<float*>(p += s.weights);
+    bias = reinterpret_cast<float*>(p += s.output);
     score_stride = s.score_stride;
     padded_dim = s.padded_dim;
   }
@@ -95,6 +97,20 @@ static inline float largest(const float* scores, int length) {
   return reduce_max(top);
 }
 
+// out[j] = the keys' bias less the sequence's largest, in powers of two. Softmax does not see what all keys have in common,
+// but float32 does: beside a bias of -1e4 everywhere a score would keep three digits.
+static inline void pack_bias(const float* key_bias, int length, float* out) {
+  for (int j = 0; j < length; j += kLanes)
+    store(out + j, load_partial(key_bias + j, length - j < kLanes ? length - j : kLanes));
+  const vf top = set1(largest(out, length));
+  for (int j = 0; j < length; j += kLanes) store(out + j, mul(sub(load(out + j), top), set1(kLog2E)));
+}
+
+// scores -> factor * score + bias, both in powers of two.
+static inline void bias_scores(float* scores, int length, vf factor, const float* bias) {
+  for (int j = 0; j < length; j += kLanes) store(scores + j, fmadd(load(scores + j), factor, load(bias + j)));
+}
+
 // scores -> exp2(factor * score + shift), zero past the length; returns their sum, lane by lane.
 static inline vf exponentiate(float* scores, int length, vf factor, vf shift) {
   const int full = length / kLanes * kLanes, tail = length - full;
@@ -121,13 +137,13 @@ static inline void softmax(float* scores, ptrdiff_t stride, int m, int length, f
   for (int i = 0; i < m; ++i) inverse[i] = 1.0f / reduce_add(sums[i]);
 }
 
-// sums[j] += sum over rows of inverse[row] * scores[row][j]
-static inline void add_columns(const float* scores, ptrdiff_t stride, int m, const float* inverse,
+// sums[j] += sum over rows of factors[row] * scores[row][j]
+static inline void add_columns(const float* scores, ptrdiff_t stride, int m, const float* factors,
                                int length, float* sums) {
   for (int j = 0; j < length; j += kLanes) {
     const int n = length - j < kLanes ? length - j : kLanes;
     vf total = n == kLanes ? load(sums + j) : load_partial(sums + j, n);
-    for (int i = 0; i < m; ++i) total = fmadd(set1(inverse[i]), load(scores + i * stride + j), total);
+    for (int i = 0; i < m; ++i) total = fmadd(set1(factors[i]), load(scores + i * stride + j), total);
     if (n == kLanes) store(sums + j, total);
     else store_partial(sums + j, total, n);
   }
@@ -155,9 +171,19 @@ static void attend_block(const AttentionTask& t, const AttentionScratch<T>& s, i
     const Product p{rows, s.keys + key / 64 * panel_units, 64, t.head_dim, s.scores + key, s.score_stride, false, nullptr, 0};
     multiply<T>(p, m, (width + kLanes - 1) / kLanes);
   }
+  float factor = t.scale * kLog2E;
+  if (t.key_bias) {
+    for (int i = 0; i < m; ++i) bias_scores(s.scores + i * s.score_stride, t.length, set1(factor), s.bias);
+    factor = 1.0f;
+  }
   float inverse[kAttentionRows];
-  softmax(s.scores, s.score_stride, m, t.length, t.scale * kLog2E, inverse);
-  if (sums) add_columns(s.scores, s.score_stride, m, inverse, t.length, sums);
+  softmax(s.scores, s.score_stride, m, t.length, factor, inverse);
+  if (sums) {
+    float weighted[kAttentionRows];
+    if (t.row_weights)
+      for (int i = 0; i < m; ++i) weighted[i] = inverse[i] * t.row_weights[row + i];
+    add_columns(s.scores, s.score_stride, m, t.row_weights ? weighted : inverse, t.length, sums);
+  }
   for (int i = 0; i < m; ++i) rows[i] = weight_row(s, i, t.length);
   const Product p{rows, s.values, s.padded_dim, t.length, s.output, s.padded_dim, false, nullptr, 0};
   multiply<T>(p, m, s.padded_dim / kLanes);
@@ -176,6 +202,7 @@ static void attend(const AttentionTask& t) {
   const AttentionScratch<T> s(t);
   pack_keys(t, s);
   pack_values(t, s);
+  if (t.key_bias) pack_bias(t.key_bias, t.length, s.bias);
   for (int c = t.chunk_begin; c < t.chunk_end; ++c) {
     const int begin = chunk_start(t.queries, t.chunks, c), end = chunk_start(t.queries, t.chunks, c + 1);
     float* sums = t.column_sums ? t.column_sums + static_cast<ptrdiff_t>(c) * t.length : nullptr;
