@@ -58,6 +58,7 @@ def test_a_long_sequence_beside_short_ones_is_accurate(dtype):
         assert (a.double() - e).abs().max() <= tolerance * e.abs().max()
 
 
+@COMPILED_ONLY
 def test_what_is_left_out_is_zeros_and_ones():
     named = arguments(RAGGED)
     total = sum(RAGGED)
