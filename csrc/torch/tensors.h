@@ -187,15 +187,6 @@ inline const float* check_floats(const char* name, const std::optional<Tensor>& 
   return data<float>(*t);
 }
 
-// The numbers of an optional float32 tensor of shape (size,); null without it.
-inline const float* check_floats(const char* name, const std::optional<Tensor>& t, int64_t size) {
-  if (!t) return nullptr;
-  check_type(name, *t, ScalarType::Float);
-  check_shape(name, *t, {size});
-  check_contiguous(name, *t);
-  return data<float>(*t);
-}
-
 inline const float* check_denominator_tensor(const std::optional<Tensor>& denominators, int64_t batch) {
   const float* entries = check_floats("denominators", denominators, batch);
   if (entries) check_denominators(entries, batch);
