@@ -50,6 +50,7 @@ def _add_common(parser):
     group.add_argument("--lr", type=float, default=3e-5, metavar="X", help="learning rate of the weights (default 3e-5)")
     group.add_argument("--weight-decay", type=float, default=0.01, metavar="X", help="default 0.01")
     group.add_argument("--warmup", type=float, default=0.06, metavar="X", help="share of the steps (default 0.06)")
+    group.add_argument("--dropout", type=float, metavar="X", help="of the hidden states (default: the model's own)")
     group.add_argument("--freeze-embeddings", action="store_true", help="leave the embeddings as they are")
     group.add_argument("--bf16", action="store_true", help="mixed precision")
     group.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
@@ -60,6 +61,9 @@ def _add_common(parser):
 def _add_distillation(parser):
     parser.add_argument(
         "--distillation", type=float, default=0.5, metavar="X", help="the dense model's share of the loss (default 0.5)"
+    )
+    parser.add_argument(
+        "--teacher-temperature", type=float, default=2.0, metavar="X", help="softens what the dense model says (default 2)"
     )
 
 
@@ -109,6 +113,9 @@ def _add_top(parser):
         "--coarse", choices=("on", "learned"), default="on", help="may every layer prune, or is that learned too (default on)"
     )
     group.add_argument("--gate-lr", type=float, default=0.04, metavar="X", help="default 0.04")
+    group.add_argument(
+        "--score-gradient", type=float, default=1.0, metavar="X", help="let the task move the scores that rank (default 1; ToP: 0)"
+    )
     group.add_argument("--ranking", type=float, default=0.01, metavar="X", help="weight of the ranking distillation (default 0.01)")
 
 

@@ -11,6 +11,7 @@ import tokprune_kernels as tk
 
 from ..objectives.constraint import expected_lengths
 from ..objectives.gates import RankGates, rank_weights
+from ..objectives.ragged import is_first_token
 from ..objectives.ranking import ranking_distillation
 from .base import ConstrainedPruner, Constraint
 
@@ -23,6 +24,9 @@ class LearnedKeepRatios(ConstrainedPruner):
         constraint's target is reached.   ranked_layers: layers of the student that are taught so.
     seed: of the gates' samples, the same on every process and after resuming.
     masks: "attention", or "hidden" as in ToP's own training.
+    score_gradient: ranks let no gradient reach the scores, so in ToP the task has no say in which tokens rank high. Where this is
+        above 0, a score (in units of its text's mean) gets that multiple of the gradient of its token's weight (straight-
+        through): tokens that the task needs are drawn up the ranks. 0: as in ToP.
     """
 
     score_denominator = "kept"  # a ranking does not depend on it
@@ -36,8 +40,10 @@ class LearnedKeepRatios(ConstrainedPruner):
         ranked_layers: Iterable[int] = (),
         seed: int = 0,
         masks: str = "attention",
+        score_gradient: float = 0.0,
     ):
         super().__init__(constraint)
+        self.score_gradient = score_gradient
         self.gates, self.learning_rate, self.masks = gates, learning_rate, masks
         self.ranking, self.ranked_layers, self.seed = ranking, tuple(ranked_layers), seed
         self._scores: dict[int, Tensor] = {}
@@ -56,7 +62,12 @@ class LearnedKeepRatios(ConstrainedPruner):
             return None
         gate = self.gates.layers.index(layer + 1)
         fine, coarse = self._sample.fine[gate], self._sample.coarse[gate]
-        return weights * rank_weights(importance, weights > 0, cu_seqlens, fine, coarse)
+        passed = rank_weights(importance, weights > 0, cu_seqlens, fine, coarse)
+        if self.score_gradient:
+            relative = importance * cu_seqlens.diff().repeat_interleave(cu_seqlens.diff(), output_size=len(importance))
+            drawn = self.score_gradient * relative.masked_fill(is_first_token(cu_seqlens, len(relative)), 0.0)
+            passed = passed + (drawn - drawn.detach())
+        return weights * passed
 
     def penalty(self, progress: float, teacher_importance: Tensor | None) -> Tensor:
         """The Lagrangian terms, and the ranking distillation."""

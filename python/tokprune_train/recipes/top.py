@@ -21,7 +21,9 @@ class Options:
     """Of the method.
 
     bins: rank bins a layer.   coarse: "learned" or "on", see RankGates.   gate_lr: learning rate of the gates.
-    ranking: alpha of the ranking distillation.   distillation: the dense model's share of the loss.
+    ranking: alpha of the ranking distillation.   score_gradient: see LearnedKeepRatios.
+    distillation: the dense model's share of the loss, its
+    logits softened by teacher_temperature.
     """
 
     bins: int = 10
@@ -29,6 +31,8 @@ class Options:
     gate_lr: float = 0.04
     ranking: float = 1e-2
     distillation: float = 0.5
+    teacher_temperature: float = 2.0
+    score_gradient: float = 1.0
     masks: str = "attention"
     soft: Settings = field(default_factory=Settings)
     hard: Settings = field(default_factory=Settings)
@@ -48,6 +52,8 @@ def run(workspace: Workspace, options: Options, constraint: Constraint) -> nn.Mo
         ranked_layers=range(1, max(2, layers // 3)),
         seed=options.soft.seed,
         masks=options.masks,
+        score_gradient=options.score_gradient,
     )
-    workspace.run_stage("soft", Student(model, pruner, options.distillation), options.soft)
-    return hard.run(workspace, model, pruner.pruning(), options.hard, options.distillation)
+    teaching = (options.distillation, options.teacher_temperature)
+    workspace.run_stage("soft", Student(model, pruner, *teaching), options.soft)
+    return hard.run(workspace, model, pruner.pruning(), options.hard, *teaching, constraint)
