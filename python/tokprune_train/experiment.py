@@ -122,7 +122,7 @@ def _top(workspace: Workspace, args: Namespace):
         coarse=args.coarse,
         gate_lr=args.gate_lr,
         ranking=args.ranking,
-        score_gradient=args.score_gradient,
+        score_temperature=args.score_temperature,
         distillation=args.distillation,
         teacher_temperature=args.teacher_temperature,
         masks=args.masks,

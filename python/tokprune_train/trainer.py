@@ -160,6 +160,6 @@ class StudentCallback(TrainerCallback):
         if not state.is_world_process_zero or logs is None:
             return
         if self.student.pruner is not None:
-            logs |= self.student.pruner.metrics(self.student.progress)
+            logs |= {"task_loss": self.student.task_loss} | self.student.pruner.metrics(self.student.progress)
         with self.log.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps({"step": state.global_step, **logs}) + "\n")

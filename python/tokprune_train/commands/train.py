@@ -114,7 +114,11 @@ def _add_top(parser):
     )
     group.add_argument("--gate-lr", type=float, default=0.04, metavar="X", help="default 0.04")
     group.add_argument(
-        "--score-gradient", type=float, default=1.0, metavar="X", help="let the task move the scores that rank (default 1; ToP: 0)"
+        "--score-temperature",
+        type=float,
+        default=0.3,
+        metavar="X",
+        help="lets the task move the scores that rank, through a sigmoid of this width (default 0.3 mean scores; ToP: 0)",
     )
     group.add_argument("--ranking", type=float, default=0.01, metavar="X", help="weight of the ranking distillation (default 0.01)")
 
