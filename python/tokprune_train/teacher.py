@@ -25,8 +25,8 @@ def teach(teacher: nn.Module, rows: Sequence[dict], collator: Collator, importan
     for chosen in by_length(rows, batch_size):
         with torch.no_grad():
             output = teacher(**model_inputs(collator([rows[row] for row in chosen])), output_pruning=importance)
-        for place, row in enumerate(chosen):
-            rows[row]["teacher_logits"] = output["logits"][place].float()
+        for place, row in enumerate(chosen):  # clones: views would keep every batch in memory as a whole
+            rows[row]["teacher_logits"] = output["logits"][place].float().clone()
             if importance:
                 rows[row]["teacher_importance"] = output["pruning"].importance[-1, place, : len(rows[row]["input_ids"])].clone()
         if progress is not None:

@@ -108,6 +108,8 @@ def training_arguments(settings: Settings, rows: int, folder: Path) -> TrainingA
     shares = processes.count()
     if settings.batch_size % shares:
         raise ValueError(f"a batch of {settings.batch_size} rows cannot be shared out among {shares} processes: choose a multiple")
+    if rows < settings.batch_size:
+        raise ValueError(f"{rows} rows do not fill a batch of {settings.batch_size}: choose a smaller batch, or more rows")
     steps = max(1, int(settings.epochs * (rows // settings.batch_size)))
     cpu = not torch.cuda.is_available()
     return TrainingArguments(

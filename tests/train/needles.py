@@ -1,4 +1,4 @@
-"""A synthetic task whose answer is known: a few needle tokens among noise decide the label, so noise alone should go."""
+"""A synthetic task whose answer is known: one needle among noise decides the label, so the noise alone should go."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from transformers import BertConfig, BertForSequenceClassification
 import tokprune_kernels as tk
 from tokprune_train.data.encoding import Collator
 
-CLS, FIRST_NEEDLE, FIRST_NOISE, VOCABULARY = 1, 2, 12, 60
-CLASSES, NEEDLES = 2, 2
+CLS, FIRST_NEEDLE, FIRST_NOISE, VOCABULARY = 1, 2, 11, 60
+KINDS = 3
 COLLATOR = Collator(pad_token_id=0)
 
 
 def needle_rows(count: int, seed: int, shortest: int = 12, longest: int = 32) -> list[dict]:
-    """Texts of random length: [CLS], noise, and NEEDLES needles at random places, all of one class: the label.
+    """Texts of random length: [CLS] and noise, in three of four texts with a needle at a random place: its kind is the label.
 
-    Needles of class c are the ids FIRST_NEEDLE + c, FIRST_NEEDLE + c + CLASSES, ...; what is above FIRST_NOISE is noise.
+    Needles of kind k are the ids FIRST_NEEDLE + k, FIRST_NEEDLE + k + KINDS, ...; from FIRST_NOISE on all is noise. No needle
+    may be missed: two of a kind in a text would make one of them moot, and without the texts that have none (label KINDS)
+    the absence of all other kinds would tell the last one.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -25,12 +27,12 @@ def needle_rows(count: int, seed: int, shortest: int = 12, longest: int = 32) ->
 
     rows = []
     for _ in range(count):
-        length, label = number(shortest, longest + 1), number(0, CLASSES)
+        length, label = number(shortest, longest + 1), number(0, KINDS + 1)
         ids = torch.randint(FIRST_NOISE, VOCABULARY, (length,), generator=generator)
         ids[0] = CLS
-        places = torch.randperm(length - 1, generator=generator)[:NEEDLES] + 1
-        kinds = torch.randint(0, (FIRST_NOISE - FIRST_NEEDLE) // CLASSES, (NEEDLES,), generator=generator)
-        ids[places] = FIRST_NEEDLE + label + CLASSES * kinds
+        place, variant = number(1, length), number(0, (FIRST_NOISE - FIRST_NEEDLE) // KINDS)
+        if label < KINDS:
+            ids[place] = FIRST_NEEDLE + label + KINDS * variant
         rows.append({"input_ids": ids.tolist(), "attention_mask": [1] * length, "labels": label})
     return rows
 
@@ -45,7 +47,7 @@ def tiny_model(seed: int = 0, layers: int = 3) -> torch.nn.Module:
         num_attention_heads=4,
         intermediate_size=64,
         max_position_embeddings=64,
-        num_labels=CLASSES,
+        num_labels=KINDS + 1,
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
     )

@@ -46,7 +46,8 @@ def check_soft_pruning(soft: SoftPruning) -> None:
     if getattr(soft, "masks", None) not in MASKS:
         raise ValueError(f"soft_pruning.masks must be one of {', '.join(map(repr, MASKS))}, got {getattr(soft, 'masks', None)!r}")
     denominator = getattr(soft, "score_denominator", None)
-    if denominator not in DENOMINATORS and not (isinstance(denominator, int) and denominator > 0):
+    number = isinstance(denominator, int) and not isinstance(denominator, bool) and denominator > 0
+    if denominator not in DENOMINATORS and not number:
         raise ValueError(f"soft_pruning.score_denominator must be 'kept', 'initial' or a positive int, got {denominator!r}")
 
 
@@ -71,6 +72,11 @@ def run_soft_layers(run: Run, layers: Sequence[Layer], alive: Alive, soft: SoftP
         alive.x = layer.finish(context, alive.x)
         changed = soft(index, received / denominators[texts], weights, cu_seqlens)
         if changed is not None:
+            if changed.shape != weights.shape:
+                raise ValueError(
+                    f"soft_pruning must return one weight for each token, shape {tuple(weights.shape)}, or None; it returned "
+                    f"shape {tuple(changed.shape)} after layer {index}"
+                )
             if not in_attention:
                 alive.x = alive.x * changed[:, None].to(alive.x.dtype)
             weights = changed
@@ -81,7 +87,8 @@ def run_soft_layers(run: Run, layers: Sequence[Layer], alive: Alive, soft: SoftP
 def _denominators(soft: SoftPruning, weights: Tensor, texts: Tensor, lengths: Tensor) -> Tensor:
     """(B,) D of each text; "kept" counts every row by its weight."""
     if soft.score_denominator == "kept":
-        return weights.new_zeros(len(lengths)).index_add(0, texts, weights)
+        # At least something: where no row counts nothing is received, and 0 / 0 would be NaN.
+        return weights.new_zeros(len(lengths)).index_add(0, texts, weights).clamp(min=_SMALLEST_WEIGHT)
     if soft.score_denominator == "initial":
         return lengths.to(weights.dtype)
     return torch.full_like(lengths, soft.score_denominator, dtype=weights.dtype)

@@ -35,6 +35,11 @@ def quantile_line(scores: Tensor, final: float) -> list[float]:
     """Thresholds that rise with the depth: layer l of n starts at the quantile final * (l + 1) / n of its own scores.
 
     scores: (num_layers, T).   final: share of the tokens that the last layer's threshold lies above, in [0, 1).
+    Raises ValueError for another share, or if there are no tokens.
     """
+    if not 0 <= final < 1:
+        raise ValueError(f"final must be a share of the tokens in [0, 1), got {final}")
+    if not scores.numel():
+        raise ValueError("there are no tokens to take scores of: the texts hold nothing but their first token")
     layers = len(scores)
     return [float(torch.quantile(row, final * (layer + 1) / layers)) for layer, row in enumerate(scores)]

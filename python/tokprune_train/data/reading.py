@@ -13,6 +13,8 @@ SPLIT_NAMES = {
     "test": ("test",),
 }
 _SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
+# What `datasets` puts beside the rows that it saves: of several splits, of a single one.
+_SAVED = ("dataset_dict.json", "state.json")
 
 
 class DataError(ValueError):
@@ -24,8 +26,9 @@ def read_dataset(source: str, local_only: bool = False) -> DatasetDict:
 
     Args:
         source: a JSON lines file (.jsonl, .json, either with .gz), which becomes the split "train"; a folder with one such
-            file per split (train, validation, test and their usual variants); a folder that `datasets` saved; or a name on
-            the hub, with its configuration after a colon where it has several ("nyu-mll/glue:sst2").
+            file per split (train, validation, test and their usual variants); a folder that `datasets` saved (a single split
+            becomes "train"); or a name on the hub, with its configuration after a colon where it has several
+            ("nyu-mll/glue:sst2").
         local_only: ask the local cache only, not the hub.
 
     Raises:
@@ -63,8 +66,9 @@ def _read_lines(path: Path) -> Dataset:
 
 
 def _read_folder(path: Path) -> DatasetDict:
-    if (path / "dataset_dict.json").is_file():
-        return load_from_disk(str(path))
+    if any((path / name).is_file() for name in _SAVED):
+        saved = load_from_disk(str(path))
+        return saved if isinstance(saved, DatasetDict) else DatasetDict(train=saved)
     files = {
         split: file
         for split, names in SPLIT_NAMES.items()
@@ -75,7 +79,7 @@ def _read_folder(path: Path) -> DatasetDict:
     if not files:
         raise DataError(
             f"no data in {str(path)!r}: expected train.jsonl, validation.jsonl or test.jsonl (.gz allowed), or a folder "
-            "that datasets.DatasetDict.save_to_disk wrote"
+            "that `save_to_disk` of datasets wrote"
         )
     return DatasetDict({split: _read_lines(file) for split, file in files.items()})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from datasets import ClassLabel, Dataset
+from datasets import ClassLabel, Dataset, Value
 
 from .reading import DataError
 
@@ -48,6 +48,8 @@ class Task:
     def target(self, value) -> int | float:
         """The number that the model is trained on; DataError for a label that the training rows do not have."""
         if self.codes is None:
+            if not isinstance(value, (int, float)):
+                raise DataError(f"label {value!r} is none that a regression can learn: it must be a number")
             return float(value)
         if value not in self.codes:
             raise DataError(f"label {value!r} is none of the {len(self.codes)} that the task has: {_some(self.codes)}")
@@ -78,25 +80,28 @@ def find_task(rows: Dataset, columns: Columns) -> Task:
     if not len(rows):
         raise DataError("the data set has no rows")
     check_texts(rows, columns)
+    feature = rows.features[columns.label]
+    if not isinstance(feature, (ClassLabel, Value)):
+        raise DataError(f"labels must be numbers or strings, got {rows[0][columns.label]!r}")
     values = rows.unique(columns.label)
     if None in values:
         raise DataError(f"some rows have no {columns.label!r}")
-    feature = rows.features[columns.label]
     if any(isinstance(value, float) and not value.is_integer() for value in values):
         return Task(columns, None, None)
+    numbers = all(isinstance(value, (int, float)) for value in values)
+    if numbers and min(values) < 0:
+        raise DataError("labels below 0 are found: these rows are not labelled, choose a split that is")
+    if len(values) < 2:
+        raise DataError(f"all rows have the same label, {values[0]!r}: there is nothing to learn")
     if all(isinstance(value, str) for value in values):
         names = sorted(values)
         return Task(columns, tuple(names), {name: code for code, name in enumerate(names)})
-    if not all(isinstance(value, (int, float)) for value in values):
+    if not numbers:
         raise DataError(f"labels must be numbers or strings, got {_some(values)}")
     present = sorted(int(value) for value in values)
-    if present[0] < 0:
-        raise DataError("labels below 0 are found: these rows are not labelled, choose a split that is")
     classes = feature.num_classes if isinstance(feature, ClassLabel) else present[-1] + 1
     if classes > len(present) and not isinstance(feature, ClassLabel):
         raise DataError(f"class numbers must be 0 to {classes - 1} without holes, got {_some(present)}")
-    if classes < 2:
-        raise DataError("all rows have the same label: there is nothing to learn")
     names = feature.names if isinstance(feature, ClassLabel) else _names(rows, columns.label, classes)
     return Task(columns, tuple(names), {code: code for code in range(classes)})
 

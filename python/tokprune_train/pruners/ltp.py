@@ -84,8 +84,13 @@ class LearnedThresholds(ConstrainedPruner):
         """The thresholds with their own learning rate, and the multipliers."""
         return [{"params": [self.delta], "lr": self.learning_rate}, *self.multiplier_groups()]
 
+    @torch.no_grad()
     def after_step(self) -> None:
-        """Nothing to put back: any threshold is one."""
+        """Keep the thresholds at 0 or above: below it nothing is pruned either, and all masks are out of reach of gradients.
+
+        A constraint whose target rises from 0 drives them down at first; from below 0 they did not come back.
+        """
+        self.delta.clamp_(min=-self.base / self.unit)
 
     def metrics(self, progress: float) -> dict[str, float]:
         """Thresholds by layer and the constraint, for the log."""

@@ -1,0 +1,185 @@
+"""The loss of a student, put together by hand."""
+
+import pytest
+import tokprune_kernels as tk
+import torch
+from tokprune_train.objectives.cost import FlopsCost
+from tokprune_train.objectives.distillation import prediction_distillation
+from tokprune_train.objectives.gates import RankGates
+from tokprune_train.objectives.ranking import ranking_distillation
+from tokprune_train.pruners.base import Constraint
+from tokprune_train.pruners.ltp import LearnedThresholds
+from tokprune_train.pruners.top import LearnedKeepRatios
+from tokprune_train.student import Student
+from torch.nn import functional
+
+from .needles import COLLATOR, needle_rows, tiny_model
+
+
+class Noted:
+    """A pruner's calls, in order."""
+
+    masks, score_denominator = "attention", "kept"
+
+    def __init__(self):
+        self.calls = []
+
+    def begin(self, step, progress):
+        self.calls.append(("begin", step, progress))
+
+    def __call__(self, layer, importance, weights, cu_seqlens):
+        self.calls.append(("layer", layer))
+
+    def penalty(self, progress, teacher_importance):
+        self.calls.append(("penalty", progress, teacher_importance))
+        return torch.tensor(0.25)
+
+
+@pytest.fixture
+def batch():
+    batch = COLLATOR(needle_rows(4, seed=1))
+    generator = torch.Generator().manual_seed(0)
+    batch["teacher_logits"] = torch.randn(4, 4, generator=generator)
+    batch["teacher_importance"] = torch.rand(batch["input_ids"].shape, generator=generator) * batch["attention_mask"]
+    return batch
+
+
+def logits_of(model, batch):
+    return model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+
+
+def test_task_loss_alone(batch):
+    model = tiny_model()
+    output = Student(model)(**batch)
+    logits = logits_of(model, batch)
+    torch.testing.assert_close(output["logits"], logits)
+    torch.testing.assert_close(output["loss"], functional.cross_entropy(logits, batch["labels"]))
+
+
+def test_parts_of_the_loss(batch):
+    """0.7 of the task, 0.3 of the teacher, and the pruner's penalty as it is."""
+    model, pruner = tiny_model(), Noted()
+    student = Student(model, None, distillation=0.3, temperature=2.0)
+    student.pruner = pruner
+    student.step, student.progress = 7, 0.5
+    loss = student(**batch)["loss"]
+    logits = logits_of(model, batch)
+    task = functional.cross_entropy(logits, batch["labels"])
+    taught = prediction_distillation(logits, batch["teacher_logits"], 2.0)
+    torch.testing.assert_close(loss, 0.7 * task + 0.3 * taught + 0.25)
+    *before, (_, progress, importance) = pruner.calls
+    assert before == [("begin", 7, 0.5), ("layer", 0), ("layer", 1), ("layer", 2)] and progress == 0.5
+    packed = [values[: int(mask.sum())] for values, mask in zip(batch["teacher_importance"], batch["attention_mask"])]
+    assert torch.equal(importance, torch.cat(packed)), "the teacher's importance comes packed"
+
+
+def test_penalty_of_thresholds(batch):
+    """lambda times the sum over the layers of the mean mask, or the Lagrangian terms of what the masks let pass."""
+    model = tiny_model()
+    cost = FlopsCost(model.config, "after_attention")
+    plain = LearnedThresholds([0.04, 0.05, 0.06], unit=0.05, regularizer=0.1)
+    held = LearnedThresholds([0.04, 0.05, 0.06], unit=0.05, constraint=Constraint(cost, 0.4, ramp=0.5))
+    with torch.no_grad():
+        held.lagrangian.linear.fill_(-2.0)
+        held.lagrangian.quadratic.fill_(3.0)
+    losses = {}
+    for name, pruner in (("plain", plain), ("held", held)):
+        student = Student(model, pruner)
+        student.progress = 0.25
+        output = student(**batch)
+        losses[name] = output["loss"] - functional.cross_entropy(output["logits"], batch["labels"])
+    lengths = batch["attention_mask"].sum(dim=1)
+    alive = torch.stack([torch.stack([m.sum() for m in mask.split(lengths.tolist())]) for mask in plain._alive])
+    torch.testing.assert_close(losses["plain"], 0.1 * (alive / lengths).mean(dim=1).sum(), rtol=1e-4, atol=1e-6)
+    saved = 1 - cost(torch.cat([lengths[None].float(), alive]), lengths.float())
+    excess = saved - 0.2  # half of the ramp
+    expected = -2.0 * excess + 3.0 * excess**2
+    torch.testing.assert_close(losses["held"].double(), expected, rtol=1e-4, atol=1e-6)
+    metrics = held.metrics(0.25)
+    assert metrics["saved"] == pytest.approx(float(saved), rel=1e-4) and metrics["target"] == pytest.approx(0.2)
+
+
+def test_penalty_of_keep_ratios(batch):
+    """The Lagrangian terms, and alpha * max(1%, 1 - ramped target) * the ranking losses of the taught layers."""
+    model = tiny_model()
+    pruner = LearnedKeepRatios(
+        RankGates(3, [1, 2], coarse="on"), Constraint(FlopsCost(model.config, "before_layer"), 0.4), ranking=0.5, ranked_layers=[1]
+    )
+    scores = []
+    ranked = pruner.forward
+    pruner.forward = lambda layer, importance, *rest: scores.append(importance) or ranked(layer, importance, *rest)
+    for progress, share in ((0.0, 1.0), (0.125, 0.75), (0.9, 0.01)):
+        scores.clear()
+        student = Student(model, pruner)
+        student.progress = progress
+        output = student(**batch)
+        added = output["loss"] - functional.cross_entropy(output["logits"], batch["labels"])
+        # Both multipliers are 0 at first: what is left is the ranking.
+        cu_seqlens = functional.pad(batch["attention_mask"].sum(dim=1).cumsum(0), (1, 0))
+        teacher = batch["teacher_importance"][batch["attention_mask"] != 0]
+        expected = 0.5 * share * ranking_distillation(scores[1], teacher, cu_seqlens)
+        torch.testing.assert_close(added, expected.to(added.dtype), rtol=1e-4, atol=1e-6)
+
+
+def test_thresholds_do_not_fall_below_zero():
+    """There they would prune nothing either, and be out of reach of every gradient."""
+    pruner = LearnedThresholds([0.01, 0.02], unit=0.04)
+    with torch.no_grad():
+        pruner.delta.copy_(torch.tensor([-1.0, -0.25]))
+    pruner.after_step()
+    assert pruner.thresholds.tolist() == pytest.approx([0.0, 0.01], abs=1e-9)
+    assert pruner.pruning().values == pytest.approx((0.0, 0.01), abs=1e-9)
+
+
+def test_temperature_falls_geometrically():
+    pruner = LearnedThresholds([0.01], unit=0.04, temperature=(0.4, 0.1))
+    seen = []
+    for progress in (0.0, 0.5, 1.0):
+        pruner.begin(0, progress)
+        seen.append(pruner.temperature)
+    assert seen == pytest.approx([0.4, 0.2, 0.1])
+
+
+def test_gates_of_a_step_are_the_same_wherever_it_is_run():
+    """A resumed training, and every process, samples what the uninterrupted one would have."""
+    constraint = Constraint(FlopsCost(tiny_model().config, "before_layer"), 0.4)
+    a, b, other = (LearnedKeepRatios(RankGates(3, [1, 2], coarse="on"), constraint, seed=seed) for seed in (1, 1, 2))
+    for pruner in (a, b, other):
+        with torch.no_grad():
+            pruner.gates.fine.zero_()
+        pruner.begin(5, 0.0)
+    assert torch.equal(a._sample.fine, b._sample.fine)
+    assert not torch.equal(a._sample.fine, other._sample.fine)
+    b.begin(6, 0.0)
+    assert not torch.equal(a._sample.fine, b._sample.fine)
+
+
+def test_what_is_missing_is_named(batch):
+    del batch["teacher_logits"]
+    with pytest.raises(ValueError, match="distillation needs teacher_logits"):
+        Student(tiny_model(), distillation=0.5)(**batch)
+    del batch["teacher_importance"]
+    constraint = Constraint(FlopsCost(tiny_model().config, "before_layer"), 0.4)
+    pruner = LearnedKeepRatios(RankGates(3, [1, 2]), constraint, ranking=0.1, ranked_layers=[1])
+    with pytest.raises(ValueError, match="ranking distillation needs teacher_importance"):
+        Student(tiny_model(), pruner)(**batch)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1])
+def test_share_of_the_teacher(share):
+    with pytest.raises(ValueError, match=r"distillation must be in \[0, 1\]"):
+        Student(tiny_model(), distillation=share)
+
+
+def test_unit_of_thresholds():
+    with pytest.raises(ValueError, match="unit must be positive"):
+        LearnedThresholds([0.1], unit=0.0)
+
+
+def test_exported_pruning_is_the_methods():
+    ltp = LearnedThresholds([0.01, 0.02], unit=0.04, score_denominator=128).pruning()
+    assert ltp == tk.PruningConfig.ltp(ltp.values, score_denominator=128)
+    assert ltp.values == pytest.approx((0.01, 0.02))
+    gates = RankGates(3, [1, 2], coarse="on")
+    top = LearnedKeepRatios(gates, Constraint(FlopsCost(tiny_model().config, "before_layer"), 0.4)).pruning()
+    assert top == tk.PruningConfig.top(gates.keep_ratios())
