@@ -42,6 +42,7 @@ bench: setup $(PEERS)
 	$(RUN) benches/bench_first_call.py $(ARGS)
 	$(RUN) benches/roofline.py $(ARGS)
 	$(RUN) benches/plots.py
+	$(RUN) benches/training_plots.py
 	$(RUN) benches/readme_table.py
 
 setup: $(EXTENSION)

@@ -8,7 +8,7 @@ from presentation import DTYPES, LABELS, PEERS, PRUNED, RESULTS, ModelResults
 
 try:
     from matplotlib.figure import Figure  # the class itself draws without a display
-    from matplotlib.ticker import LogLocator, NullFormatter
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 except ImportError:
     sys.exit("the plots need matplotlib: pip install matplotlib")
 

@@ -1,4 +1,4 @@
-"""Write the README's results section from the committed results: python benches/readme_table.py
+"""Write the README's results and training sections from the committed results: python benches/readme_table.py
 
 With --check nothing is written; the exit code says whether the README is up to date.
 """
@@ -6,24 +6,16 @@ With --check nothing is written; the exit code says whether the README is up to 
 import sys
 from pathlib import Path
 
+from cells import NOTHING, share, table, times
 from presentation import DTYPES, HERE, LABELS, RESULTS, ModelResults, Row, machine, read
+from training.section import training_section
 
 README = HERE.parent / "README.md"
-BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
-NOTHING = ""  # the cell of a number that was not measured
 PLOTS = {
     "throughput": "Throughput of dense models in live GFLOP/s, per workload and engine, with the roofline",
     "latency": "Latency at batch 1 against length, with the roofline",
     "pruning": "Speed-up of pruned models against their reduction of FLOPs",
 }
-
-
-def times(value: str | float) -> str:
-    return f"{float(value):.2f}x" if value != "" else NOTHING
-
-
-def share(value: str | float) -> str:
-    return f"{100 * float(value):.0f}%" if value != "" else NOTHING
 
 
 def milliseconds_of(value: str) -> str:
@@ -41,12 +33,6 @@ def named(row: Row | None) -> str:
 
 def cell(row: Row | None, column: str, form) -> str:
     return form(row[column]) if row else NOTHING
-
-
-def table(headers: list[str], rows: list[list[str]]) -> list[str]:
-    if not rows:
-        return ["Not measured."]
-    return ["| " + " | ".join(cells) + " |" for cells in (headers, ["---"] * len(headers), *rows)]
 
 
 def dense_table(model: ModelResults) -> list[str]:
@@ -182,13 +168,23 @@ def results_section(results: Path = RESULTS) -> str:
     return "\n\n".join("\n".join(lines) for lines in paragraphs if lines)
 
 
+SECTIONS = {"results": results_section, "training": training_section}
+
+
+def updated(text: str) -> str:
+    """The README with every section, between its two markers, made anew."""
+    for name, make in SECTIONS.items():
+        begin, end = (f"<!-- {name}:{where} -->" for where in ("begin", "end"))
+        head, rest = text.split(begin)
+        text = f"{head}{begin}\n{make()}\n{end}{rest.split(end)[1]}"
+    return text
+
+
 def main() -> int:
     text = README.read_text()
-    head, rest = text.split(BEGIN)
-    updated = f"{head}{BEGIN}\n{results_section()}\n{END}{rest.split(END)[1]}"
     if "--check" in sys.argv[1:]:
-        return int(updated != text)
-    README.write_text(updated)
+        return int(updated(text) != text)
+    README.write_text(updated(text))
     return 0
 
 

@@ -85,4 +85,4 @@ def test_stale_library_is_refused():
     )
     done = run_python(code)
     assert done.returncode != 0
-    assert "ImportError" in done.stderr and "old.so lack attn_importance, varlen_attention" in done.stderr
+    assert "ImportError" in done.stderr and "old.so lack attn_importance, attn_importance_backward, varlen_attention" in done.stderr

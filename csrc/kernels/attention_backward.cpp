@@ -10,6 +10,7 @@ namespace tokprune {
 namespace {
 
 // Heads of short sequences run several to a task, up to about this many query-key pairs, as in the forward pass.
+// Reading their rows ahead, as the forward pass does, made 8 x 128 1.07x faster but 32 texts of 13 tokens 1.15x slower.
 constexpr int64_t kTaskWork = 128 * 128;
 
 class BackwardPlan {

@@ -6,14 +6,6 @@
 namespace tokprune::torch_binding {
 namespace {
 
-const float* per_token(const char* name, const std::optional<Tensor>& t, int64_t total) {
-  if (!t) return nullptr;
-  check_type(name, *t, ScalarType::Float);
-  check_shape(name, *t, {total});
-  check_contiguous(name, *t);
-  return data<float>(*t);
-}
-
 // Gradients arrive in any layout: that of a sum is one number expanded.
 Tensor dense(const Tensor& t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
 
@@ -34,8 +26,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> attn_importance_backward(
   if (!std::isfinite(scale)) fail("scale: must be finite, got " + std::to_string(scale));
   args.batch = check_sequences(cu_seqlens, total, max_seqlen);
   args.denominators = check_denominator_tensor(denominators, args.batch);
-  args.key_bias = per_token("key_bias", key_bias, total);
-  args.row_weights = per_token("row_weights", row_weights, total);
+  args.key_bias = check_key_bias_tensor(key_bias, total);
+  args.row_weights = check_row_weight_tensor(row_weights, total);
   const Tensor context = dense(grad_context), importance = dense(grad_importance);
   args.grad_context = context.data_ptr();
   args.grad_importance = data<float>(importance);

@@ -178,28 +178,6 @@ inline void check_head_dim(const char* name, int64_t head_dim) {
     fail(std::string(name) + ": head_dim must be a multiple of 8 up to 256, got " + std::to_string(head_dim));
 }
 
-// (T, heads, head_dim) with heads side by side; any row stride.
-inline void check_heads(const char* name, const Tensor& t, const Tensor& q) {
-  if (t.scalar_type() != q.scalar_type()) fail(std::string(name) + ": must have the dtype of q");
-  check_cpu(name, t);
-  check_shape(name, t, {q.size(0), q.size(1), q.size(2)});
-  if (t.numel() == 0) return;
-  const bool dense = (t.size(2) == 1 || t.stride(2) == 1) && (t.size(1) == 1 || t.stride(1) == t.size(2));
-  if (!dense)
-    fail(std::string(name) + ": heads must lie side by side (strides (any, head_dim, 1)); call .contiguous() first");
-}
-
-// What every attention op asks of q, k and v.
-inline void check_head_tensors(const Tensor& q, const Tensor& k, const Tensor& v) {
-  if (q.dim() != 3) fail("q: must have shape (tokens, heads, head_dim), got " + shape_of(q));
-  if (q.size(1) < 1) fail("q: must have at least one head, got " + shape_of(q));
-  check_head_dim("q", q.size(2));
-  if (q.size(0) > std::numeric_limits<int32_t>::max()) fail("q: more tokens than int32 can count");
-  check_heads("q", q, q);
-  check_heads("k", k, q);
-  check_heads("v", v, q);
-}
-
 // The numbers of an optional float32 tensor of shape (size,); null without it.
 inline const float* check_floats(const char* name, const std::optional<Tensor>& t, int64_t size) {
   if (!t) return nullptr;
@@ -245,6 +223,28 @@ inline const uint8_t* check_protected(const std::optional<Tensor>& rows, int64_t
   check_shape("protected", *rows, {total});
   check_contiguous("protected", *rows);
   return data<uint8_t>(*rows);
+}
+
+// (T, heads, head_dim) with heads side by side; any row stride.
+inline void check_heads(const char* name, const Tensor& t, const Tensor& q) {
+  if (t.scalar_type() != q.scalar_type()) fail(std::string(name) + ": must have the dtype of q");
+  check_cpu(name, t);
+  check_shape(name, t, {q.size(0), q.size(1), q.size(2)});
+  if (t.numel() == 0) return;
+  const bool dense = (t.size(2) == 1 || t.stride(2) == 1) && (t.size(1) == 1 || t.stride(1) == t.size(2));
+  if (!dense)
+    fail(std::string(name) + ": heads must lie side by side (strides (any, head_dim, 1)); call .contiguous() first");
+}
+
+// What every attention op asks of q, k and v.
+inline void check_head_tensors(const Tensor& q, const Tensor& k, const Tensor& v) {
+  if (q.dim() != 3) fail("q: must have shape (tokens, heads, head_dim), got " + shape_of(q));
+  if (q.size(1) < 1) fail("q: must have at least one head, got " + shape_of(q));
+  check_head_dim("q", q.size(2));
+  if (q.size(0) > std::numeric_limits<int32_t>::max()) fail("q: more tokens than int32 can count");
+  check_heads("q", q, q);
+  check_heads("k", k, q);
+  check_heads("v", v, q);
 }
 
 }  // namespace tokprune::torch_binding

@@ -87,6 +87,7 @@ def _workspace(args: Namespace, output: Path) -> Workspace:
         eval_split=args.eval_split,
         columns=columns_from(args),
         limit=args.limit,
+        dropout=args.dropout,
         resume=args.resume,
         progress=_progress,
     )
@@ -106,6 +107,7 @@ def _ltp(workspace: Workspace, args: Namespace):
         temperature=tuple(args.temperature),
         threshold_lr=args.threshold_lr,
         distillation=args.distillation,
+        teacher_temperature=args.teacher_temperature,
         masks=args.masks,
         score_denominator=int(denominator) if denominator.isdigit() else denominator,
         soft=_soft(args),
@@ -120,7 +122,9 @@ def _top(workspace: Workspace, args: Namespace):
         coarse=args.coarse,
         gate_lr=args.gate_lr,
         ranking=args.ranking,
+        score_temperature=args.score_temperature,
         distillation=args.distillation,
+        teacher_temperature=args.teacher_temperature,
         masks=args.masks,
         soft=_soft(args),
         hard=settings_from(args),
@@ -130,12 +134,12 @@ def _top(workspace: Workspace, args: Namespace):
 
 def _fixed(workspace: Workspace, args: Namespace):
     settings = settings_from(args)
-    return fixed.thresholds(workspace, args.final_threshold, settings, args.distillation), settings
+    return fixed.thresholds(workspace, args.final_threshold, settings, args.distillation, args.teacher_temperature), settings
 
 
 def _topk(workspace: Workspace, args: Namespace):
     settings = settings_from(args)
-    return fixed.ratios(workspace, args.final_keep, args.whole_layers, settings, args.distillation), settings
+    return fixed.ratios(workspace, args.final_keep, args.whole_layers, settings, args.distillation, args.teacher_temperature), settings
 
 
 _RECIPES = {"dense": _dense, "ltp": _ltp, "top": _top, "fixed": _fixed, "topk": _topk}

@@ -40,7 +40,7 @@ class Student(nn.Module):
     model: what `tokprune_kernels.prune_model` returned.   pruner: learns where to prune (soft stage); None: the model prunes
     by its own configuration, really removing tokens (hard stage), or not at all.
     distillation: w in [0, 1]; 0 leaves the teacher out.   temperature: of the distillation.
-    step, progress: how far the training is; the trainer sets them.
+    step, progress: how far the training is; the trainer sets them.   task_loss: of the last batch, without the penalty.
     """
 
     def __init__(self, model: nn.Module, pruner: nn.Module | None = None, distillation: float = 0.0, temperature: float = 1.0):
@@ -49,7 +49,7 @@ class Student(nn.Module):
             raise ValueError(f"distillation must be in [0, 1], the teacher's share of the loss, got {distillation}")
         self.model, self.pruner = model, pruner
         self.distillation, self.temperature = distillation, temperature
-        self.step, self.progress = 0, 0.0
+        self.step, self.progress, self.task_loss = 0, 0.0, None
 
     # The arguments are spelled out: transformers' Trainer reads from the signature what a model can take.
     def forward(
@@ -76,5 +76,6 @@ class Student(nn.Module):
         if self.pruner is not None:
             if teacher_importance is not None:
                 teacher_importance = teacher_importance[attention_mask != 0]
+            self.task_loss = float(loss.detach())
             loss = loss + self.pruner.penalty(self.progress, teacher_importance)
         return {"loss": loss, "logits": output["logits"]}

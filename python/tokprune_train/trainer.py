@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -61,6 +62,31 @@ class StudentTrainer(Trainer):
             self.optimizer = torch.optim.AdamW(parameter_groups(self.model, self.settings), fused=True)
         return self.optimizer
 
+    def create_scheduler(self, num_training_steps, optimizer=None):
+        """Linear warm-up and decay for the weights; the pruner's groups keep their rate until the last fifth of the training.
+
+        Were they to decay with the weights, a constraint whose target ramps up would be met later and later, or never.
+        """
+        if self.lr_scheduler is None:
+            optimizer = optimizer or self.optimizer
+            warmup = self.args.warmup_steps
+            schedules = [
+                partial(_hold if group.get("pruner") else _linear, steps=num_training_steps, warmup=warmup)
+                for group in optimizer.param_groups
+            ]
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedules)
+        return self.lr_scheduler
+
+
+def _linear(step: int, steps: int, warmup: int) -> float:
+    if step < warmup:
+        return step / max(1, warmup)
+    return max(0.0, (steps - step) / max(1, steps - warmup))
+
+
+def _hold(step: int, steps: int, warmup: int) -> float:
+    return min(1.0, max(0.0, (steps - step) / max(1.0, 0.2 * steps)))
+
 
 def parameter_groups(student: Student, settings: Settings) -> list[dict]:
     """The optimiser's groups; frozen embeddings stop asking for gradients."""
@@ -72,7 +98,9 @@ def parameter_groups(student: Student, settings: Settings) -> list[dict]:
         {"params": [p for p in trained if p.dim() > 1], "weight_decay": settings.weight_decay, **rate},
         {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0, **rate},
     ]
-    return groups + ([] if student.pruner is None else [{"weight_decay": 0.0, **g} for g in student.pruner.parameter_groups()])
+    if student.pruner is not None:
+        groups += [{"weight_decay": 0.0, "pruner": True, **group} for group in student.pruner.parameter_groups()]
+    return groups
 
 
 def training_arguments(settings: Settings, rows: int, folder: Path) -> TrainingArguments:
@@ -134,6 +162,6 @@ class StudentCallback(TrainerCallback):
         if not state.is_world_process_zero or logs is None:
             return
         if self.student.pruner is not None:
-            logs |= self.student.pruner.metrics(self.student.progress)
+            logs |= {"task_loss": self.student.task_loss} | self.student.pruner.metrics(self.student.progress)
         with self.log.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps({"step": state.global_step, **logs}) + "\n")

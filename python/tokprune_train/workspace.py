@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
@@ -22,6 +22,7 @@ from .teacher import teach
 from .trainer import Settings, StudentTrainer, train
 
 RESULT = "result.json"
+CALIBRATION_ROWS = 512
 
 
 @dataclass
@@ -29,6 +30,7 @@ class Workspace:
     """Tokenised data, a tokenizer, and an output folder with one sub-folder a stage.
 
     base: folder or hub id of the model to start from.   train_rows, eval_rows: see data.encoding.encode.
+    dropout: of the hidden states; None: what the model has.
     progress: what -> function (done, wanted), for long work that is not Trainer's.
     """
 
@@ -39,8 +41,8 @@ class Workspace:
     train_rows: Sequence[dict]
     eval_rows: Sequence[dict]
     max_length: int
+    dropout: float | None = None
     resume: bool = False
-    loading: dict = field(default_factory=dict)
     progress: Callable[[str], Callable] | None = None
 
     @property
@@ -51,6 +53,7 @@ class Workspace:
     def load_model(self, pruning: tk.PruningConfig | None = None) -> nn.Module:
         """The model to start from, with a head that fits the task, packed and pruned as `pruning` says (None: dense)."""
         names = self.task.labels or ("LABEL_0",)
+        dropout = {} if self.dropout is None else {"hidden_dropout_prob": self.dropout}
         model = AutoModelForSequenceClassification.from_pretrained(
             self.base,
             num_labels=self.task.num_labels,
@@ -58,7 +61,7 @@ class Workspace:
             label2id={name: code for code, name in enumerate(names)},
             problem_type="regression" if self.task.regression else "single_label_classification",
             attention_probs_dropout_prob=0.0,
-            **self.loading,
+            **dropout,
         )
         return tk.prune_model(model, pruning)
 
@@ -67,6 +70,10 @@ class Workspace:
         folder = self.output / name
         folder.mkdir(parents=True, exist_ok=True)
         train(StudentTrainer(student, self.train_rows, self.collator, settings, folder), folder, self.resume)
+
+    def calibration_rows(self) -> Sequence[dict]:
+        """Some training rows, evenly spread, for what is measured before or between stages."""
+        return self.train_rows[:: max(1, len(self.train_rows) // CALIBRATION_ROWS)][:CALIBRATION_ROWS]
 
     def latency_table(self, texts: int) -> LatencyTable:
         """Time of the model's layers on this machine, in batches of `texts` texts as long as the training rows; also saved."""

@@ -1,9 +1,12 @@
 """The README holds what it promises: its example runs, its commands and files exist."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+
+from tokprune_kernels.cli.main import build_parser
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -26,12 +29,22 @@ def test_the_commands_are_make_targets():
         assert f"\n{target}:" in makefile
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/semantics.md"])
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/semantics.md", "docs/training.md", "docs/benchmarks.md"])
 def test_links_lead_somewhere(name):
     page = ROOT / name
     for link in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
         assert (page.parent / link).exists(), link
 
 
-def test_the_results_section_can_be_generated():
-    assert README.count("<!-- results:begin -->") == README.count("<!-- results:end -->") == 1
+@pytest.mark.parametrize("section", ["results", "training"])
+def test_the_generated_sections_have_their_markers(section):
+    assert README.count(f"<!-- {section}:begin -->") == README.count(f"<!-- {section}:end -->") == 1
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/training.md"])
+def test_the_training_commands_can_be_given(name):
+    pytest.importorskip("datasets", reason="tokprune train needs it")
+    lines = re.findall(r"^(?:torchrun .*)?tokprune ((?:train|eval) .*)$", (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE)
+    assert lines
+    for line in lines:
+        build_parser().parse_args(shlex.split(line, comments=True))

@@ -71,6 +71,44 @@ void check_attention(const KernelTable& kernels, DType dtype, const std::vector<
   }
 }
 
+void check_attention_backward(const KernelTable& kernels, DType dtype, const std::vector<int64_t>& lengths, int64_t heads, int64_t head_dim,
+                              const Executor& executor) {
+  std::vector<int32_t> bounds{0};
+  for (int64_t n : lengths) bounds.push_back(bounds.back() + static_cast<int32_t>(n));
+  const int64_t total = bounds.back(), width = heads * head_dim, size = static_cast<int64_t>(element_size(dtype));
+  Buffer qkv(total * 3 * width * size), grad_context(total * width * size), grad_importance(total * sizeof(float));
+  Buffer grad_q(total * width * size), grad_k(total * width * size), grad_v(total * width * size);
+  Buffer key_bias(total * sizeof(float)), row_weights(total * sizeof(float)), denominators(lengths.size() * sizeof(float));
+  Buffer grad_key_bias(total * sizeof(float)), grad_row_weights(total * sizeof(float));
+  char* base = static_cast<char*>(qkv.p);
+  AttentionBackwardArgs a{};
+  a.dtype = dtype;
+  a.grad_context = grad_context.p;
+  a.grad_importance = static_cast<float*>(grad_importance.p);
+  a.q = base;
+  a.k = base + width * size;
+  a.v = base + 2 * width * size;
+  a.q_stride = a.k_stride = a.v_stride = 3 * width;
+  a.cu_seqlens = bounds.data();
+  a.batch = static_cast<int64_t>(lengths.size());
+  a.heads = heads;
+  a.head_dim = head_dim;
+  a.scale = 0.1f;
+  a.grad_q = grad_q.p;
+  a.grad_k = grad_k.p;
+  a.grad_v = grad_v.p;
+  a.grad_key_bias = static_cast<float*>(grad_key_bias.p);
+  a.grad_row_weights = static_cast<float*>(grad_row_weights.p);
+  for (bool optional : {false, true}) {
+    a.denominators = optional ? static_cast<float*>(denominators.p) : nullptr;
+    a.key_bias = optional ? static_cast<float*>(key_bias.p) : nullptr;
+    a.row_weights = optional ? static_cast<float*>(row_weights.p) : nullptr;
+    Buffer workspace(attention_backward_workspace(a, executor));
+    attention_backward(kernels, a, workspace.p, executor);
+    ++calls;
+  }
+}
+
 void check_encoder(const KernelTable& kernels, DType dtype, const std::vector<int64_t>& lengths, int64_t hidden, const Executor& executor) {
   std::vector<int32_t> bounds{0};
   for (int64_t n : lengths) bounds.push_back(bounds.back() + static_cast<int32_t>(n));
@@ -127,7 +165,10 @@ int main() {
     const KernelTable& kernels = kernels_for(*isa);
     for (DType dtype : {DType::kFloat32, DType::kBFloat16}) {
       for (const auto& lengths : batches)
-        for (int64_t head_dim : {8, 24, 32, 40, 64, 104, 128, 256}) check_attention(kernels, dtype, lengths, 2, head_dim, executor);
+        for (int64_t head_dim : {8, 24, 32, 40, 64, 104, 128, 256}) {
+          check_attention(kernels, dtype, lengths, 2, head_dim, executor);
+          check_attention_backward(kernels, dtype, lengths, 2, head_dim, executor);
+        }
       for (const auto& lengths : batches)
         for (int64_t hidden : {8, 64, 72}) check_encoder(kernels, dtype, lengths, hidden, executor);
       for (int64_t rows : {0, 1, 5, 13, 97, 200})

@@ -113,8 +113,8 @@ def attn_importance_backward(dtype):
         grads = randn(*q.shape, dtype=dtype, seed=1), randn(total, seed=2) * 5
         optional = {
             "denominators": torch.arange(1, len(cu_seqlens), dtype=torch.float32) * 10,
-            "key_bias": randn(total, seed=3) * 2 - 1,
-            "row_weights": randn(total, seed=4).relu(),  # half of them zero
+            "key_bias": token_weights(cu_seqlens.diff().tolist())[0],
+            "row_weights": token_weights(cu_seqlens.diff().tolist())[1],
         }
         for given in (number % 8, 7 - number % 8):
             kwargs = {name: x for bit, (name, x) in enumerate(optional.items()) if given >> bit & 1}

@@ -36,6 +36,14 @@ CASES = {
         (heads, heads, heads),
     ),
     "importance alone": (lambda f, q, k, v: f.attn_importance(q, k, v, CU, 7, SCALE)[1:], (heads, heads, heads)),
+    "attn_importance, token weights": (
+        lambda f, q, k, v, b, r: f.attn_importance(q, k, v, CU, 7, SCALE, DENOMINATORS, b, r),
+        (heads, heads, heads, lambda: randn(TOTAL), lambda: randn(TOTAL).relu()),
+    ),
+    "attn_importance, row weights": (
+        lambda f, q, k, v, r: f.attn_importance(q, k, v, CU, 7, SCALE, row_weights=r),
+        (heads, heads, heads, lambda: randn(TOTAL).relu()),
+    ),
     "varlen_attention": (lambda f, q, k, v: f.varlen_attention(q, k, v, CU, 7, SCALE), (heads, heads, heads)),
     "prune_attention": (
         lambda f, q, k, v, r: f.prune_attention(q, k, v, r, CU, 7, SCALE, keep_ratio=0.5)[:3],
@@ -84,6 +92,43 @@ def test_attention_formula_in_float64(denominators):
         torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-12)
 
 
+def token_weights():
+    """A bias for every key and a weight for every row, some of them zero."""
+    return randn(TOTAL), randn(TOTAL).relu()
+
+
+@pytest.mark.parametrize("denominators", [None, DENOMINATORS], ids=["kept", "given"])
+def test_attention_formula_with_token_weights_in_float64(denominators):
+    inputs = [x.requires_grad_() for x in (heads(), heads(), heads(), *token_weights())]
+    grads = randn(TOTAL, HEADS, HEAD_DIM), randn(TOTAL)
+    expected = torch.autograd.grad(reference.attn_importance(*inputs[:3], CU, 7, SCALE, denominators, *inputs[3:]), inputs, grads)
+    actual = attn_importance_backward(*grads, *inputs[:3], CU, 7, SCALE, denominators, *inputs[3:])
+    for ours, theirs in zip(actual, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-12)
+
+
+class WithFormula(torch.autograd.Function):
+    """Attention with token weights, whose gradient is the formula."""
+
+    @staticmethod
+    def forward(ctx, *inputs):
+        ctx.save_for_backward(*inputs)
+        return reference.attn_importance(*inputs[:3], CU, 7, SCALE, None, *inputs[3:])
+
+    @staticmethod
+    def backward(ctx, *grads):
+        q, k, v, *weights = ctx.saved_tensors
+        return attn_importance_backward(*grads, q, k, v, CU, 7, SCALE, None, *weights)
+
+
+def test_attention_formula_numerically():
+    """Finite differences, of the gradients too: the formula can be differentiated again."""
+    inputs = [x.requires_grad_() for x in (heads(), heads(), heads(), *token_weights())]
+    inputs[4].data += 0.1  # a weight of zero is the end of its range, where differences see one side only
+    assert torch.autograd.gradcheck(WithFormula.apply, inputs)
+    assert torch.autograd.gradgradcheck(WithFormula.apply, inputs)
+
+
 def test_norm_formula_in_float64():
     inputs = [f().requires_grad_() for f in CASES["add_layer_norm"][1]]
     grad = rows()
@@ -94,13 +139,14 @@ def test_norm_formula_in_float64():
 
 def test_second_derivatives_of_attention():
     """The gradient formula can be differentiated itself, as a gradient penalty does."""
-    inputs = [heads() for _ in range(3)]
+    inputs = [*(heads() for _ in range(3)), *token_weights()]
 
     def penalty(implementation, dtype):
-        q, k, v = (x.to(dtype).requires_grad_() for x in inputs)
-        context, importance = implementation.attn_importance(q, k, v, CU, 7, SCALE)
-        first = torch.autograd.grad(context.square().sum() + 5 * importance.square().sum(), (q, k, v), create_graph=True)
-        return torch.autograd.grad(sum(g.square().sum() for g in first), (q, k, v))
+        q, k, v, *weights = differentiable = [x.to(dtype).requires_grad_() for x in inputs]
+        context, importance = implementation.attn_importance(q, k, v, CU, 7, SCALE, None, *weights)
+        loss = context.square().sum() + 5 * importance.square().sum()
+        first = torch.autograd.grad(loss, differentiable, create_graph=True)
+        return torch.autograd.grad(sum(g.square().sum() for g in first), differentiable)
 
     for ours, theirs in zip(penalty(ops, torch.float32), penalty(reference, torch.float64), strict=True):
         assert (ours - theirs).abs().max() <= 2e-5 * theirs.abs().max()

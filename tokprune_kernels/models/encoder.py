@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
-from ..layers.compute import module_layer
+from ..layers.compute import ROW_MULTIPLE, module_layer
 from ..layers.exits import ExitBuffer, ExitList, Exits
 from ..layers.frozen import FrozenLayers
 from ..layers.kernels import OPS, has_packed_linear, select_kernels
@@ -125,7 +125,8 @@ class PrunedEncoder(nn.Module):
                 return states[:, None] if first_only else states
             layers = stack.layers
         else:
-            layers = [module_layer(self.adapter.layer_modules(layer)) for layer in self.layer]
+            multiple = ROW_MULTIPLE if _compiles_for_row_counts(x) else 1
+            layers = [module_layer(self.adapter.layer_modules(layer), multiple) for layer in self.layer]
         exits = Exits(batch) if first_only else ExitList(batch) if differentiable else ExitBuffer(batch, kernels)
         recorder = Recorder(batch) if call.output_pruning else None
         hidden_states = HiddenStates(exits) if states_wanted else None
@@ -145,6 +146,14 @@ class PrunedEncoder(nn.Module):
             return exits.restore(alive.x, alive.token_idx)
         call.hidden_states = tuple(hidden_states.states)
         return call.hidden_states[-1]
+
+
+def _compiles_for_row_counts(x: Tensor) -> bool:
+    """Whether the linear layers will run in oneDNN's bfloat16 kernels, see ROW_MULTIPLE."""
+    if x.device.type != "cpu":
+        return False
+    autocast = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+    return autocast or x.dtype == torch.bfloat16
 
 
 def as_pruning_config(pruning: PruningConfig | Mapping | None) -> PruningConfig:

@@ -30,13 +30,10 @@ def attn_importance(q, k, v, cu_seqlens, max_seqlen, scale, denominators=None, k
 def attn_importance_backward(
     grad_context, grad_importance, q, k, v, cu_seqlens, max_seqlen, scale, denominators=None, key_bias=None, row_weights=None
 ):
-    attn_importance(q, k, v, cu_seqlens, max_seqlen, scale, denominators)
+    attn_importance(q, k, v, cu_seqlens, max_seqlen, scale, denominators, key_bias, row_weights)
     _tensor("grad_context", grad_context, (q.dtype,), 3, q)
     _same_shape("grad_context", grad_context, "q", q)
-    for name, x in (("grad_importance", grad_importance), ("key_bias", key_bias), ("row_weights", row_weights)):
-        if x is not None:
-            _tensor(name, x, _scores(q), 1, q)
-            _length(name, x, q.shape[0], "one per row of q")
+    _token_weights("grad_importance", grad_importance, q)
 
 
 def varlen_attention(q, k, v, cu_seqlens, max_seqlen, scale):

@@ -17,8 +17,8 @@ def attn_importance(q, k, v, cu_seqlens, max_seqlen, scale, denominators=None, k
         _entries("row_weights", row_weights, row_weights >= 0, "finite and not negative")
 
 
-def attn_importance_backward(grad_context, grad_importance, q, k, v, cu_seqlens, max_seqlen, scale, denominators=None, *_):
-    attn_importance(q, k, v, cu_seqlens, max_seqlen, scale, denominators)
+def attn_importance_backward(grad_context, grad_importance, *forward):
+    attn_importance(*forward)
 
 
 def varlen_attention(q, k, v, cu_seqlens, max_seqlen, scale):

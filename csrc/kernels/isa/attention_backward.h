@@ -25,7 +25,7 @@ struct BackwardScratch {
   float* query_rows;          // [kBackwardRows][padded_dim] of bfloat16 inputs
   float* context_rows;        // same
   float* grad_queries;        // same, of all dtypes
-  float* bias;                // [keys] in powers of two
+  float* bias;                // [keys]: pack_bias, or zeros
   float* importance;          // [keys] gradient of the importance times its factor
   float* grad_bias;           // [keys]
   ptrdiff_t stride;
@@ -121,10 +121,11 @@ static void pack_backward(const AttentionBackwardTask& t, const BackwardScratch&
   }
   for (int j = 0; j < t.length; j += kLanes) {
     const int n = t.length - j < kLanes ? t.length - j : kLanes;
-    store(s.bias + j, t.key_bias ? mul(set1(kLog2E), load_partial(t.key_bias + j, n)) : zero());
+    store(s.bias + j, zero());
     store(s.importance + j, mul(set1(t.importance_factor), load_partial(t.grad_importance + j, n)));
     store(s.grad_bias + j, zero());
   }
+  if (t.key_bias) pack_bias(t.key_bias, t.length, s.bias);
 }
 
 // scores[i][j] = factor * scores[i][j] + bias[j]; largest[i] gathers them lane by lane.

@@ -4,7 +4,7 @@
   tokprune train ltp   --model runs/dense/model --data DATA --output runs/ltp --speedup 2.2
   tokprune train top   --model runs/dense/model --data DATA --output runs/top --speedup 2.2
 
-The output folder gets model/ (loads with from_pretrained, pruning included), result.json (score by really removing tokens,
+The output folder gets model/ (PrunedBertForSequenceClassification.from_pretrained loads it, pruning included), result.json (score by really removing tokens,
 FLOPs, what was learned, all settings, the machine) and one folder a stage with its log. Under torchrun the batch is shared
 out among the processes.
 """
@@ -50,6 +50,7 @@ def _add_common(parser):
     group.add_argument("--lr", type=float, default=3e-5, metavar="X", help="learning rate of the weights (default 3e-5)")
     group.add_argument("--weight-decay", type=float, default=0.01, metavar="X", help="default 0.01")
     group.add_argument("--warmup", type=float, default=0.06, metavar="X", help="share of the steps (default 0.06)")
+    group.add_argument("--dropout", type=float, metavar="X", help="of the hidden states (default: the model's own)")
     group.add_argument("--freeze-embeddings", action="store_true", help="leave the embeddings as they are")
     group.add_argument("--bf16", action="store_true", help="mixed precision")
     group.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
@@ -60,6 +61,9 @@ def _add_common(parser):
 def _add_distillation(parser):
     parser.add_argument(
         "--distillation", type=float, default=0.5, metavar="X", help="the dense model's share of the loss (default 0.5)"
+    )
+    parser.add_argument(
+        "--teacher-temperature", type=float, default=2.0, metavar="X", help="softens what the dense model says (default 2)"
     )
 
 
@@ -109,6 +113,13 @@ def _add_top(parser):
         "--coarse", choices=("on", "learned"), default="on", help="may every layer prune, or is that learned too (default on)"
     )
     group.add_argument("--gate-lr", type=float, default=0.04, metavar="X", help="default 0.04")
+    group.add_argument(
+        "--score-temperature",
+        type=float,
+        default=0.3,
+        metavar="X",
+        help="lets the task move the scores that rank, through a sigmoid of this width (default 0.3 mean scores; ToP: 0)",
+    )
     group.add_argument("--ranking", type=float, default=0.01, metavar="X", help="weight of the ranking distillation (default 0.01)")
 
 

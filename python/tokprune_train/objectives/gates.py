@@ -39,7 +39,7 @@ class RankGates(nn.Module):
         num_layers: int,
         layers: Sequence[int],
         bins: int = 10,
-        fine_start: float = 10.0,
+        fine_start: float | tuple[float, float] = 10.0,
         coarse_start: float = -10.0,
         coarse: str = "learned",
     ):
@@ -50,7 +50,9 @@ class RankGates(nn.Module):
             layers: 0-based layers at whose entry tokens may be removed, ascending, each in 1..num_layers - 1: layer 0 has
                 no scores to go by.
             bins: rank bins a layer; keep ratios are multiples of 1 / bins.
-            fine_start, coarse_start: first logits, clamped to +-log 100.
+            fine_start, coarse_start: first logits, clamped to +-log 100. Two numbers for fine_start: those of the first and the
+                last bin, in a line. The constraint pulls at all bins alike; from equal starts they close in any order, and
+                only a long training leaves the first ranks open and the last ones closed. A slope says which close first.
             coarse: "learned": as ToP. A coarse gate that starts off is open in 5% of the passes and gets a gradient only then,
                 so ToP's trainings are long (40 epochs and more) and its gate rates high. "on": every layer of `layers` may
                 prune, and only the fine gates decide; for short trainings. `coarse` is then no parameter but a constant.
@@ -66,12 +68,14 @@ class RankGates(nn.Module):
             raise ValueError(f"coarse must be one of {', '.join(map(repr, COARSE))}, got {coarse!r}")
         self.learns_coarse = coarse == "learned"
         count = len(self.layers)
-        self.fine = nn.Parameter(torch.full((count, bins), float(fine_start)))
-        first = torch.full((count,), float(coarse_start) if self.learns_coarse else LIMIT)
+        first_bin, last_bin = (fine_start, fine_start) if isinstance(fine_start, (int, float)) else fine_start
+        starts = torch.linspace(float(first_bin), float(last_bin), bins)
+        self.fine = nn.Parameter(starts.repeat(count, 1))
+        coarse_logits = torch.full((count,), float(coarse_start) if self.learns_coarse else LIMIT)
         if self.learns_coarse:
-            self.coarse = nn.Parameter(first)
+            self.coarse = nn.Parameter(coarse_logits)
         else:  # no parameter: one without a gradient stops data-parallel training
-            self.register_buffer("coarse", first)
+            self.register_buffer("coarse", coarse_logits)
         self.clamp_()
 
     @torch.no_grad()

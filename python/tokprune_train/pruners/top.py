@@ -11,6 +11,7 @@ import tokprune_kernels as tk
 
 from ..objectives.constraint import expected_lengths
 from ..objectives.gates import RankGates, rank_weights
+from ..objectives.ragged import is_first_token, per_text_sum, rank_in_text, text_index
 from ..objectives.ranking import ranking_distillation
 from .base import ConstrainedPruner, Constraint
 
@@ -23,6 +24,10 @@ class LearnedKeepRatios(ConstrainedPruner):
         constraint's target is reached.   ranked_layers: layers of the student that are taught so.
     seed: of the gates' samples, the same on every process and after resuming.
     masks: "attention", or "hidden" as in ToP's own training.
+    score_temperature: ranks let no gradient reach the scores, so in ToP the task has no say in which tokens rank high. Where this
+        is above 0, a score gets the gradient that it would have under a sigmoid of this width around the score at which the
+        open bins end (straight-through; in units of the text's mean score), as in LTP: tokens near the cut that the
+        task needs are drawn up the ranks. 0: as in ToP.
     """
 
     score_denominator = "kept"  # a ranking does not depend on it
@@ -36,8 +41,10 @@ class LearnedKeepRatios(ConstrainedPruner):
         ranked_layers: Iterable[int] = (),
         seed: int = 0,
         masks: str = "attention",
+        score_temperature: float = 0.0,
     ):
         super().__init__(constraint)
+        self.score_temperature = score_temperature
         self.gates, self.learning_rate, self.masks = gates, learning_rate, masks
         self.ranking, self.ranked_layers, self.seed = ranking, tuple(ranked_layers), seed
         self._scores: dict[int, Tensor] = {}
@@ -56,7 +63,11 @@ class LearnedKeepRatios(ConstrainedPruner):
             return None
         gate = self.gates.layers.index(layer + 1)
         fine, coarse = self._sample.fine[gate], self._sample.coarse[gate]
-        return weights * rank_weights(importance, weights > 0, cu_seqlens, fine, coarse)
+        alive = weights > 0
+        passed = rank_weights(importance, alive, cu_seqlens, fine, coarse)
+        if self.score_temperature:
+            passed = passed + _drawn(importance, alive, cu_seqlens, float(fine.detach().mean()), self.score_temperature)
+        return weights * passed
 
     def penalty(self, progress: float, teacher_importance: Tensor | None) -> Tensor:
         """The Lagrangian terms, and the ranking distillation."""
@@ -88,3 +99,16 @@ class LearnedKeepRatios(ConstrainedPruner):
     def pruning(self) -> tk.PruningConfig:
         """What was learned, for real removal."""
         return tk.PruningConfig.top(keep_ratios=self.gates.keep_ratios())
+
+
+def _drawn(scores: Tensor, alive: Tensor, cu_seqlens: Tensor, kept: float, temperature: float) -> Tensor:
+    """(T,) zeros with the gradient of sigmoid((s - s at the cut) / temperature), s in means of the text; kept: share above the cut."""
+    candidates = alive & ~is_first_token(cu_seqlens, len(scores))
+    texts = text_index(cu_seqlens, len(scores))
+    counts = per_text_sum(candidates.float(), cu_seqlens)
+    relative = scores * cu_seqlens.diff()[texts]
+    ranks = rank_in_text(scores.detach(), candidates, cu_seqlens)
+    at_cut = candidates & (ranks == (kept * counts).floor().clamp(max=counts - 1)[texts].long())
+    cut = per_text_sum(relative.detach() * at_cut, cu_seqlens)[texts]
+    soft = torch.sigmoid((relative - cut) / temperature) * candidates
+    return soft - soft.detach()

@@ -6,13 +6,29 @@ from torch import nn
 
 import tokprune_kernels as tk
 
+from ..calibration.fit import fit_to_target
+from ..pruners.base import Constraint
 from ..student import Student
 from ..trainer import Settings
 from ..workspace import Workspace
 
 
-def run(workspace: Workspace, model: nn.Module, pruning: tk.PruningConfig, settings: Settings, distillation: float) -> nn.Module:
-    """Fine-tune a model under real removal of tokens; distillation: the teacher's share of the loss."""
+def run(
+    workspace: Workspace,
+    model: nn.Module,
+    pruning: tk.PruningConfig,
+    settings: Settings,
+    distillation: float = 0.0,
+    temperature: float = 1.0,
+    constraint: Constraint | None = None,
+) -> nn.Module:
+    """Fine-tune a model under real removal of tokens.
+
+    distillation: the teacher's share of the loss, softened by `temperature`.   constraint: met exactly before the stage begins.
+    """
+    if constraint is not None and not pruning.is_dense:
+        rows = workspace.calibration_rows()
+        pruning = fit_to_target(model, pruning, constraint.cost, constraint.target, rows, workspace.collator)
     model.set_pruning(pruning)
-    workspace.run_stage("hard", Student(model, distillation=distillation), settings)
+    workspace.run_stage("hard", Student(model, None, distillation, temperature), settings)
     return model

@@ -24,8 +24,8 @@ class Options:
     start: the thresholds' first line ends above this share of the last layer's scores ("quantile line"), or
     start_threshold: at this value, rising from 0 as in the paper.
     regularizer: LTP's lambda, where there is no constraint.   temperature: first and last, in units of the median score.
-    threshold_lr: learning rate of the thresholds in that unit.   distillation: the dense model's share of the loss.
-    calibration_rows: rows whose scores make the start line.
+    threshold_lr: learning rate of the thresholds in that unit.   distillation: the dense model's share of the loss, its
+    logits softened by teacher_temperature.
     """
 
     start: float = 0.3
@@ -34,9 +34,9 @@ class Options:
     temperature: tuple[float, float] = (0.3, 0.05)
     threshold_lr: float = 0.01
     distillation: float = 0.5
+    teacher_temperature: float = 2.0
     masks: str = "attention"
     score_denominator: str | int = "kept"
-    calibration_rows: int = 512
     soft: Settings = field(default_factory=Settings)
     hard: Settings = field(default_factory=Settings)
 
@@ -47,7 +47,7 @@ def run(workspace: Workspace, options: Options, constraint: Constraint | None) -
     model = workspace.load_model()
     if options.distillation:
         workspace.teach(model, importance=False)
-    scores = sample_scores(model, workspace.train_rows[: options.calibration_rows], workspace.collator, options.score_denominator)
+    scores = sample_scores(model, workspace.calibration_rows(), workspace.collator, options.score_denominator)
     if options.start_threshold is None:
         base = quantile_line(scores, options.start)
     else:
@@ -62,5 +62,6 @@ def run(workspace: Workspace, options: Options, constraint: Constraint | None) -
         masks=options.masks,
         score_denominator=options.score_denominator,
     )
-    workspace.run_stage("soft", Student(model, pruner, options.distillation), options.soft)
-    return hard.run(workspace, model, pruner.pruning(), options.hard, options.distillation)
+    teaching = (options.distillation, options.teacher_temperature)
+    workspace.run_stage("soft", Student(model, pruner, *teaching), options.soft)
+    return hard.run(workspace, model, pruner.pruning(), options.hard, *teaching, constraint)

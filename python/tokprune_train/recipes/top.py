@@ -21,7 +21,10 @@ class Options:
     """Of the method.
 
     bins: rank bins a layer.   coarse: "learned" or "on", see RankGates.   gate_lr: learning rate of the gates.
-    ranking: alpha of the ranking distillation.   distillation: the dense model's share of the loss.
+    ranking: alpha of the ranking distillation.   score_temperature: see LearnedKeepRatios.
+    fine_start: first logits of the first and the last bin.
+    distillation: the dense model's share of the loss, its
+    logits softened by teacher_temperature.
     """
 
     bins: int = 10
@@ -29,6 +32,9 @@ class Options:
     gate_lr: float = 0.04
     ranking: float = 1e-2
     distillation: float = 0.5
+    teacher_temperature: float = 2.0
+    fine_start: tuple[float, float] = (4.6, 0.5)
+    score_temperature: float = 0.3
     masks: str = "attention"
     soft: Settings = field(default_factory=Settings)
     hard: Settings = field(default_factory=Settings)
@@ -41,13 +47,15 @@ def run(workspace: Workspace, options: Options, constraint: Constraint) -> nn.Mo
     workspace.teach(model, importance=options.ranking > 0)
     layers = model.config.num_hidden_layers
     pruner = LearnedKeepRatios(
-        RankGates(layers, range(1, layers), options.bins, coarse=options.coarse),
+        RankGates(layers, range(1, layers), options.bins, fine_start=options.fine_start, coarse=options.coarse),
         constraint,
         learning_rate=options.gate_lr,
         ranking=options.ranking,
         ranked_layers=range(1, max(2, layers // 3)),
         seed=options.soft.seed,
         masks=options.masks,
+        score_temperature=options.score_temperature,
     )
-    workspace.run_stage("soft", Student(model, pruner, options.distillation), options.soft)
-    return hard.run(workspace, model, pruner.pruning(), options.hard, options.distillation)
+    teaching = (options.distillation, options.teacher_temperature)
+    workspace.run_stage("soft", Student(model, pruner, *teaching), options.soft)
+    return hard.run(workspace, model, pruner.pruning(), options.hard, *teaching, constraint)

@@ -1,0 +1,81 @@
+"""The trainings of `train_all.py`: for each data set a dense model, and what is pruned from it.
+
+Every line is arguments of `tokprune train`; --model, --data, --output and --seed are added. A pruned training starts from
+the dense model of the same seed. Learned methods are asked for a little more than the factor in their name: the constraint is
+on expected lengths, while removal rounds each text's tokens up.
+"""
+
+import shlex
+from dataclasses import dataclass
+
+BASE = "sentence-transformers/all-MiniLM-L6-v2"
+DENSE = "dense"
+SEEDS = (0, 1, 2)
+
+# Texts are cut where ToP's padding ends, so that "padded to the maximum" counts as ToP does: 64, 128, 512.
+COMMON = {
+    "sst2": "--max-length 64 --batch 64 --bf16",
+    "mrpc": "--max-length 128 --batch 32 --bf16",
+    "20news": "--max-length 512 --batch 32 --bf16",
+}
+_SST2 = "--soft-epochs 0.7 --soft-lr 5e-5 --epochs 0.7 --lr 5e-5 --freeze-embeddings"
+_MRPC = "--soft-epochs 5 --soft-lr 5e-5 --epochs 5 --lr 5e-5 --freeze-embeddings"
+_20NEWS = "--soft-epochs 1.5 --soft-lr 5e-5 --epochs 1.5 --lr 5e-5 --freeze-embeddings"
+# The baselines learn no soft stage: their one stage gets the steps of both. Their thresholds save about half of the dense
+# model's FLOPs; SpAtten's schedule cannot save that much in 6 layers, even where all but the first prune.
+TRAININGS = {
+    "sst2": {
+        DENSE: "dense --epochs 2 --lr 8e-5",
+        "ltp-2x": f"ltp --speedup 2.2 {_SST2}",
+        "top-2x": f"top --speedup 2.2 {_SST2}",
+        "top-3x": f"top --speedup 3.2 {_SST2}",
+        "fixed": "fixed --final-threshold 0.05 --epochs 1.4 --lr 5e-5 --freeze-embeddings",
+        "topk": "topk --final-keep 0.1 --whole-layers 1 --epochs 1.4 --lr 5e-5 --freeze-embeddings",
+    },
+    "mrpc": {
+        DENSE: "dense --epochs 5 --lr 8e-5",
+        "ltp-2x": f"ltp --speedup 2.2 {_MRPC}",
+        "top-2x": f"top --speedup 2.2 {_MRPC}",
+        "top-3x": f"top --speedup 3.2 {_MRPC}",
+        "fixed": "fixed --final-threshold 0.03 --epochs 10 --lr 5e-5 --freeze-embeddings",
+        "topk": "topk --final-keep 0.1 --whole-layers 1 --epochs 10 --lr 5e-5 --freeze-embeddings",
+    },
+    "20news": {
+        DENSE: "dense --epochs 3 --lr 1e-4",
+        "ltp-2x": f"ltp --speedup 2.2 {_20NEWS}",
+        "top-2x": f"top --speedup 2.2 {_20NEWS}",
+        "top-3x": f"top --speedup 3.2 {_20NEWS}",
+        "topk": "topk --final-keep 0.1 --whole-layers 1 --epochs 3 --lr 5e-5 --freeze-embeddings",
+    },
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training but for its seed.   arguments: of `tokprune train`, the method first."""
+
+    data: str
+    name: str
+    arguments: tuple[str, ...]
+
+    @property
+    def method(self) -> str:
+        return self.arguments[0]
+
+
+def recipe(data: str, name: str) -> Recipe:
+    """Raises KeyError where there is none."""
+    return Recipe(data, name, (*shlex.split(TRAININGS[data][name]), *shlex.split(COMMON[data])))
+
+
+def recipes(data_sets: list[str] | None = None, names: list[str] | None = None) -> list[Recipe]:
+    """Those of the data sets and of the names given (None: all), dense ones first.
+
+    Raises ValueError for a data set or a name that there is none of.
+    """
+    known = {name: None for trainings in TRAININGS.values() for name in trainings}
+    for what, given, there in (("data set", data_sets, TRAININGS), ("training", names, known)):
+        if unknown := [name for name in given or () if name not in there]:
+            raise ValueError(f"no {what} {', '.join(map(repr, unknown))} in recipes.py; there are {', '.join(there)}")
+    chosen = [recipe(data, name) for data in data_sets or TRAININGS for name in TRAININGS[data] if names is None or name in names]
+    return sorted(chosen, key=lambda one: one.method != DENSE)
