@@ -8,13 +8,13 @@ from transformers import BertConfig, BertForSequenceClassification
 import tokprune_kernels as tk
 from tokprune_train.data.encoding import Collator
 
-CLS, FIRST_NEEDLE, FIRST_NOISE, VOCABULARY = 1, 2, 8, 60
-KINDS = 2
+CLS, FIRST_NEEDLE, FIRST_NOISE, VOCABULARY = 1, 2, 11, 60
+KINDS = 3
 COLLATOR = Collator(pad_token_id=0)
 
 
 def needle_rows(count: int, seed: int, shortest: int = 12, longest: int = 32) -> list[dict]:
-    """Texts of random length: [CLS] and noise, in two of three texts with a needle at a random place: its kind is the label.
+    """Texts of random length: [CLS] and noise, in three of four texts with a needle at a random place: its kind is the label.
 
     Needles of kind k are the ids FIRST_NEEDLE + k, FIRST_NEEDLE + k + KINDS, ...; from FIRST_NOISE on all is noise. No needle
     may be missed: two of a kind in a text would make one of them moot, and without the texts that have none (label KINDS)

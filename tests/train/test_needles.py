@@ -41,7 +41,7 @@ def thresholds(model):
     """LTP with its regulariser, from a line through the dense model's own scores."""
     scores = sample_scores(model, TRAINING[:512], COLLATOR)
     return LearnedThresholds(
-        quantile_line(scores, 0.3), unit=float(scores.mean()), temperature=(0.3, 0.05), learning_rate=0.02, regularizer=0.03
+        quantile_line(scores, 0.3), unit=float(scores.mean()), temperature=(1.0, 0.1), learning_rate=0.01, regularizer=0.01
     )
 
 
@@ -57,9 +57,9 @@ def test_needles_stay_and_noise_goes(learned, dense, tmp_path):
     model = tiny_model()
     model.load_state_dict(dense)
     pruner = learned(model)
-    fit(Student(model, pruner), tmp_path / "soft", epochs=4, learning_rate=2e-4)
+    fit(Student(model, pruner), tmp_path / "soft", epochs=4, learning_rate=5e-4)
     model.set_pruning(pruner.pruning())
-    fit(Student(model), tmp_path / "hard", epochs=1, learning_rate=6e-5)
+    fit(Student(model), tmp_path / "hard", epochs=1, learning_rate=1.5e-4)
     needles, noise = kept_shares(model, HELD_OUT)
     assert needles >= 0.99
     assert noise <= 0.4

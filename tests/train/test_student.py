@@ -39,7 +39,7 @@ class Noted:
 def batch():
     batch = COLLATOR(needle_rows(4, seed=1))
     generator = torch.Generator().manual_seed(0)
-    batch["teacher_logits"] = torch.randn(4, 3, generator=generator)
+    batch["teacher_logits"] = torch.randn(4, 4, generator=generator)
     batch["teacher_importance"] = torch.rand(batch["input_ids"].shape, generator=generator) * batch["attention_mask"]
     return batch
 
