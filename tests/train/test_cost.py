@@ -19,13 +19,15 @@ def layer(n, m):
 
 @pytest.mark.parametrize(("position", "ffn"), [("before_layer", (0, 1)), ("after_attention", (1, 2))])
 def test_flops_by_hand(position, ffn):
-    """The mean of the two texts' ratios, not the ratio of sums; the empty one does not count."""
-    ratios = []
+    """The ratio of the texts' sums, so that a text counts by its cost; the empty one does not count."""
+    pruned = dense = 0
     for text in (0, 2):
         n = LENGTHS[:, text].tolist()
-        pruned = layer(n[0], n[ffn[0]]) + layer(n[1], n[ffn[1]])
-        ratios.append(pruned / (2 * layer(n[0], n[0])))
-    assert float(FlopsCost(SMALL, position)(LENGTHS, INITIAL)) == pytest.approx(sum(ratios) / 2)
+        pruned += layer(n[0], n[ffn[0]]) + layer(n[1], n[ffn[1]])
+        dense += 2 * layer(n[0], n[0])
+    cost = FlopsCost(SMALL, position)
+    assert float(cost(LENGTHS, INITIAL)) == pytest.approx(pruned / dense)
+    assert [float(total) for total in cost.totals(LENGTHS, INITIAL)] == pytest.approx([2 * pruned, 2 * dense])
 
 
 @pytest.mark.parametrize(("position", "ffn"), [("before_layer", (0, 1)), ("after_attention", (1, 2))])

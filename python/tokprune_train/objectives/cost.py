@@ -14,7 +14,10 @@ from .ragged import mean_over_texts
 
 
 class FlopsCost:
-    """Relative encoder FLOPs: the mean over the texts of pruned / dense, dense at each text's own, unpadded, length (ToP).
+    """Relative encoder FLOPs: pruned / dense over all texts together, dense at each text's own, unpadded, length.
+
+    So a text counts by its cost, as it does in what a user waits for; ToP averages the ratios of the texts, which on data of short
+    training texts and longer test texts holds the constraint on the wrong ones.
 
     config: has hidden_size, intermediate_size and num_hidden_layers.   position: where in a layer tokens leave,
     "before_layer" or "after_attention".
@@ -29,10 +32,13 @@ class FlopsCost:
         lengths: (num_layers + 1, B) float, expected tokens; row l in layer l's attention, last row at the end.
         initial: (B,), tokens of each text before any pruning.
         """
-        pruned = encoder_flops(lengths, self.config, position=self.position)
-        # An empty text costs 0 of 0: it is left out, but its row must not make a NaN on the way.
-        dense = dense_flops(initial, self.config).clamp(min=1)
-        return mean_over_texts(pruned / dense, initial > 0)
+        pruned, dense = self.totals(lengths, initial)
+        return pruned / dense.clamp(min=1)
+
+    def totals(self, lengths: Tensor, initial: Tensor) -> tuple[Tensor, Tensor]:
+        """(pruned, dense) FLOPs of the batch, scalars: what several processes add up before they divide."""
+        pruned = encoder_flops(lengths, self.config, position=self.position).sum()
+        return pruned, dense_flops(initial, self.config).sum()
 
 
 class LatencyCost:
@@ -49,7 +55,12 @@ class LatencyCost:
         self.table, self.position = table, _checked(position)
 
     def __call__(self, lengths: Tensor, initial: Tensor) -> Tensor:
-        """Scalar float64, differentiable with respect to the lengths (num_layers + 1, B); see `FlopsCost`.
+        """Scalar float64, differentiable with respect to the lengths (num_layers + 1, B); see `FlopsCost`."""
+        pruned, dense = self.totals(lengths, initial)
+        return pruned / dense
+
+    def totals(self, lengths: Tensor, initial: Tensor) -> tuple[Tensor, Tensor]:
+        """(pruned, dense) milliseconds of the batch, scalars.
 
         Raises ValueError if all texts are empty or the shapes do not fit: there is no length to predict for.
         """
@@ -66,7 +77,7 @@ class LatencyCost:
         pruned = (self.table.attention_at(attended) + self.table.rest_at(finished)).sum()
         dense_tokens = self.table.texts * mean_over_texts(initial.double(), present)
         dense = self.table.attention_at(dense_tokens) + self.table.rest_at(dense_tokens)
-        return pruned / (len(attended) * dense)
+        return pruned, len(attended) * dense
 
 
 def _checked(position: str) -> str:

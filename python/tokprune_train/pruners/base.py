@@ -38,7 +38,8 @@ class ConstrainedPruner(nn.Module):
 
     def constraint_penalty(self, lengths: Tensor, initial: Tensor, progress: float) -> Tensor:
         """The Lagrangian terms for expected lengths (num_layers + 1, B) of texts that had `initial` (B,) tokens."""
-        saved = global_mean(1 - self.constraint.cost(lengths, initial))
+        pruned, dense = map(global_mean, self.constraint.cost.totals(lengths, initial))
+        saved = 1 - pruned / dense
         self.saved = float(saved.detach())
         return self.lagrangian(saved, progress)
 
