@@ -41,6 +41,7 @@ bench: setup $(PEERS)
 	$(RUN) benches/bench_model.py $(ARGS)
 	$(RUN) benches/bench_first_call.py $(ARGS)
 	$(RUN) benches/roofline.py $(ARGS)
+	$(RUN) benches/bench_training.py $(ARGS)
 	$(RUN) benches/plots.py
 	$(RUN) benches/training_plots.py
 	$(RUN) benches/readme_table.py

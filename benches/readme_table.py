@@ -123,6 +123,41 @@ def attention_table(results: Path) -> list[str]:
     return table(headers, rows)
 
 
+def training_table(results: Path) -> list[str]:
+    """One training step of LTP's soft stage; memory where it was measured, without padding."""
+    if not all((results / f"{name}.csv").exists() for name in ("training", "training_memory")):
+        return table([], [])
+    steps = {(row["dtype"], row["workload"], row["engine"]): row for row in read("training", results)}
+    peaks = {(row["dtype"], row["workload"], row["engine"]): row for row in read("training_memory", results)}
+
+    def time_of(key: tuple[str, ...]) -> str:
+        return f"{milliseconds_of(steps[key]['ms_per_step'])}, {times(steps[key]['vs_eager'])}" if key in steps else NOTHING
+
+    def peak_of(key: tuple[str, ...]) -> str:
+        return f"{float(peaks[key]['peak_mb']):.0f}, {share(peaks[key]['of_eager'])}" if key in peaks else NOTHING
+
+    rows = []
+    for dtype, workload in dict.fromkeys((dtype, workload) for dtype, workload, _ in (*steps, *peaks)):
+        eager, *ours = ((dtype, workload, engine) for engine in ("hf_eager", "ours_hidden", "ours_attention"))
+        eager_ms = cell(steps.get(eager), "ms_per_step", milliseconds_of)
+        eager_mb = cell(peaks.get(eager), "peak_mb", lambda value: f"{float(value):.0f}")
+        rows.append([dtype, workload, eager_ms, *map(time_of, ours), eager_mb, *map(peak_of, ours)])
+    headers = ["dtype", "texts", "Hugging Face eager, ms", "ours, the papers' masks: ms, faster by",
+               "ours, masks in attention: ms, faster by", "peak memory of a step: eager, MB",
+               "ours, the papers' masks: MB, share of eager", "ours, masks in attention: MB, share of eager"]  # fmt: skip
+    return table(headers, rows)
+
+
+def training(results: Path) -> list[str]:
+    """What the table of training steps is, once there is one."""
+    measured = f" ({machine('training', results)})" if (results / "training.machine.json").exists() else ""
+    return [
+        "A training step of LTP's soft stage (forward, backward, AdamW) of MiniLM-L6 with its real weights, on real texts, "
+        f"`benches/bench_training.py`{measured}. The baseline runs Hugging Face's eager layers and reads importance off "
+        "their attention maps, as the papers' code does; with the papers' masks ours gives its loss and gradients."
+    ]
+
+
 def missing(model: ModelResults) -> list[str]:
     """A line for each precision in which a peer was not measured: a best peer is the best of fewer then."""
     peers = {dtype: model.missing_peers(dtype) for dtype in DTYPES}
@@ -160,6 +195,8 @@ def results_section(results: Path = RESULTS) -> str:
             f"({machine('attention', results)}):"
         ],
         attention_table(results),
+        training(results),
+        training_table(results),
         [
             "All numbers, with single linear layers, compaction, pack and unpack: `benches/results/`. "
             "How they are measured: [docs/benchmarks.md](docs/benchmarks.md)."

@@ -87,6 +87,7 @@ def _workspace(args: Namespace, output: Path) -> Workspace:
         eval_split=args.eval_split,
         columns=columns_from(args),
         limit=args.limit,
+        teacher=resolve(args.teacher)[0] if getattr(args, "teacher", None) else None,
         dropout=args.dropout,
         resume=args.resume,
         progress=_progress,

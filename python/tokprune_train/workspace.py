@@ -29,7 +29,7 @@ CALIBRATION_ROWS = 512
 class Workspace:
     """Tokenised data, a tokenizer, and an output folder with one sub-folder a stage.
 
-    base: folder or hub id of the model to start from.   train_rows, eval_rows: see data.encoding.encode.
+    base: folder or hub id of the model to start from.   teacher: of the one that teaches; None: the same.   train_rows, eval_rows: see data.encoding.encode.
     dropout: of the hidden states; None: what the model has.
     progress: what -> function (done, wanted), for long work that is not Trainer's.
     """
@@ -41,6 +41,7 @@ class Workspace:
     train_rows: Sequence[dict]
     eval_rows: Sequence[dict]
     max_length: int
+    teacher: str | None = None
     dropout: float | None = None
     resume: bool = False
     progress: Callable[[str], Callable] | None = None
@@ -52,10 +53,13 @@ class Workspace:
 
     def load_model(self, pruning: tk.PruningConfig | None = None) -> nn.Module:
         """The model to start from, with a head that fits the task, packed and pruned as `pruning` says (None: dense)."""
+        return self._load(self.base, pruning)
+
+    def _load(self, name: str, pruning: tk.PruningConfig | None = None) -> nn.Module:
         names = self.task.labels or ("LABEL_0",)
         dropout = {} if self.dropout is None else {"hidden_dropout_prob": self.dropout}
         model = AutoModelForSequenceClassification.from_pretrained(
-            self.base,
+            name,
             num_labels=self.task.num_labels,
             id2label=dict(enumerate(names)),
             label2id={name: code for code, name in enumerate(names)},
@@ -83,8 +87,9 @@ class Workspace:
         (self.output / "latency.json").write_text(table.to_json() + "\n", encoding="utf-8")
         return table
 
-    def teach(self, teacher: nn.Module, importance: bool) -> None:
-        """Have the dense model speak on every training row (see teacher.teach)."""
+    def teach(self, model: nn.Module, importance: bool) -> None:
+        """Have the teacher, which is the untrained `model` unless another was named, speak on every training row (teacher.teach)."""
+        teacher = model if self.teacher is None else self._load(self.teacher)
         teach(teacher, self.train_rows, self.collator, importance, progress=self.progress and self.progress("teacher"))
 
     def evaluate(self, model: nn.Module) -> Evaluation:

@@ -35,6 +35,15 @@ FIRST_CALL = {
     "dtype": "fp32", "engine": "openvino", "lengths": 10, "load_s": 3.0, "first_ms": 12.0, "worst_first_ms": 30.0, "warm_ms": 10.0,
     "first_vs_warm": 1.2, "worst_first_vs_warm": 3.0,
 }  # fmt: skip
+TRAINING = [
+    {"dtype": "fp32", "workload": workload, "engine": engine, "ms_per_step": ms, "vs_eager": 100 / ms}
+    for workload in ("sst2 batches of 32", "20news 8x512")
+    for engine, ms in (("hf_eager", 100.0), ("ours_hidden", 50.0), ("ours_attention", 40.0))
+]
+TRAINING_MEMORY = [
+    {"dtype": "fp32", "workload": "20news 8x512", "engine": engine, "peak_mb": mb, "of_eager": mb / 1000}
+    for engine, mb in (("hf_eager", 1000.0), ("ours_hidden", 400.0), ("ours_attention", 350.0))
+]
 
 
 def ratio(other, ms):
@@ -62,9 +71,12 @@ def model_rows(skip=()):
 
 
 def write(folder, rows):
-    """Write model.csv, attention.csv, first_call.csv and their machine stamps into `folder`."""
-    others = (("attention", ATTENTION), ("first_call", FIRST_CALL))
-    for name, columns, content in (("model", COLUMNS, list(rows)), *((name, tuple(row), [row]) for name, row in others)):
+    """Write model.csv, those of the other tables, and their machine stamps into `folder`."""
+    others = {
+        "attention": [ATTENTION], "first_call": [FIRST_CALL], "training": TRAINING, "training_memory": TRAINING_MEMORY,
+    }  # fmt: skip
+    tables = (("model", COLUMNS, list(rows)), *((name, tuple(content[0]), content) for name, content in others.items()))
+    for name, columns, content in tables:
         with open(folder / f"{name}.csv", "w", newline="") as file:
             writer = csv.DictWriter(file, columns, lineterminator="\n")
             writer.writeheader()

@@ -107,3 +107,11 @@ def test_first_calls(tmp_path):
     assert row in section(tmp_path, synthetic.model_rows())
     (tmp_path / "first_call.csv").unlink()
     assert row not in readme_table.results_section(tmp_path)
+
+
+def test_training_steps_and_their_memory(tmp_path):
+    text = section(tmp_path, synthetic.model_rows())
+    assert "| fp32 | sst2 batches of 32 | 100 | 50, 2.00x | 40, 2.50x |  |  |  |" in text
+    assert "| fp32 | 20news 8x512 | 100 | 50, 2.00x | 40, 2.50x | 1000 | 400, 40% | 350, 35% |" in text
+    (tmp_path / "training_memory.csv").unlink()
+    assert "50, 2.00x" not in readme_table.results_section(tmp_path), "half a table would look like a whole one"

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .modules import LayerModules
+from .saved import for_three, through_activation
 
 
 # torch's bfloat16 linear layers on the CPU (oneDNN) compile a kernel for every number of rows they have not seen, a few
@@ -31,7 +32,8 @@ class Layer:
     """One layer as the loop runs it, on packed rows.
 
     qkv: x (T, H) -> q, k, v, each (T, N_h, d).   attention_out: context (T, N_h * d) -> (T, H).
-    up: x -> activated (T, F).   down: back to (T, H).   norm_*: (new, residual) -> LayerNorm(new + residual).
+    up: x -> (T, F).   down: back to (T, H); the activation is in one of them.
+    norm_*: (new, residual) -> LayerNorm(new + residual).
     checkpoint: runs a function of tensors under gradient checkpointing, or None.
     block_rows: rows that the feed-forward part takes at a time in long batches; None = all.
     row_multiple: rows of zeros are added until their number is a multiple of this.
@@ -73,19 +75,29 @@ def module_layer(modules: LayerModules, row_multiple: int = 1) -> Layer:
 
     row_multiple: rows of zeros are added for the modules' sake until their number is a multiple of this.
     """
+    # Under checkpointing all is computed again; hooks of its own would keep what it gives up.
+    keeps_less = torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    recomputes = keeps_less and modules.checkpoint is None and modules.activation_name == "gelu"
 
     def qkv(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         rows, x = x.shape[0], whole_rows(x, row_multiple)
         projections = (modules.query, modules.key, modules.value)
-        return tuple(project(x)[:rows].unflatten(1, (modules.heads, modules.head_dim)) for project in projections)
+        inputs = for_three(x) if keeps_less else (x, x, x)
+        heads = (modules.heads, modules.head_dim)
+        return tuple(project(own)[:rows].unflatten(1, heads) for project, own in zip(projections, inputs, strict=True))
+
+    def down(wide: Tensor) -> Tensor:
+        if recomputes:
+            return modules.dropout_output(through_activation(modules.activation, wide, modules.down))
+        return modules.dropout_output(modules.down(modules.activation(wide)))
 
     return Layer(
         row_multiple=row_multiple,
         qkv=qkv,
         attention_out=lambda context: modules.dropout_attention(modules.attention_out(context)),
         norm_attention=lambda x, residual: modules.norm_attention(x + residual),
-        up=lambda x: modules.activation(modules.up(x)),
-        down=lambda x: modules.dropout_output(modules.down(x)),
+        up=modules.up,
+        down=down,
         norm_output=lambda x, residual: modules.norm_output(x + residual),
         scale=modules.scale,
         checkpoint=modules.checkpoint,

@@ -59,6 +59,7 @@ def _add_common(parser):
 
 
 def _add_distillation(parser):
+    parser.add_argument("--teacher", metavar="MODEL", help="dense model that teaches (default: the one that is started from)")
     parser.add_argument(
         "--distillation", type=float, default=0.5, metavar="X", help="the dense model's share of the loss (default 0.5)"
     )
