@@ -44,7 +44,8 @@ def test_score_and_flops(json_of, tokprune, tiny_classifier, rows):
             hits += int(model.eval()(**tokenizer(text, return_tensors="pt")).logits.argmax()) == there
     assert evaluation["metrics"]["accuracy"] == pytest.approx(hits / 10)
     code, out, _ = tokprune("eval", tiny_classifier, *options)
-    assert code == 0 and f"accuracy {10 * hits:.2f} % on 10 rows" in out and "than padded to 64" in out
+    assert code == 0 and f"accuracy {10 * hits:.2f} %" in out
+    assert "on 10 rows" in out and "than padded to 64" in out
 
 
 def test_timing(json_of, tiny_classifier, rows):
@@ -95,7 +96,7 @@ def test_model_without_a_head(tokprune, tiny_bert, rows):
 
 
 def test_unusable_data(tokprune, tiny_classifier, folder, tmp_path):
-    assert "label 'no' is none of the" in fails(tokprune, tiny_classifier, "--data", folder)
+    assert "label 'no' is none that the task has: 'LABEL_0', 'LABEL_1'" in fails(tokprune, tiny_classifier, "--data", folder)
     (tmp_path / "empty").mkdir()
     assert "unusable data: no data in" in fails(tokprune, tiny_classifier, "--data", tmp_path / "empty")
 

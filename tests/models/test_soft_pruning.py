@@ -307,3 +307,5 @@ def test_a_frozen_model_runs_it_without_gradients_only():
         model.freeze_for_inference()
         frozen = model(ids, attention_mask=mask, soft_pruning=Scripted(weights)).last_hidden_state
     assert text_error(frozen, expected) <= 1e-5
+    with pytest.raises(RuntimeError, match="unfreeze"):
+        model(ids, attention_mask=mask, soft_pruning=Scripted(weights))

@@ -40,6 +40,12 @@ class TestReading:
         data = read_dataset(write(tmp_path / name))
         assert list(data) == ["train"] and data["train"].to_list() == ROWS
 
+    def test_quietly(self, tmp_path, capfd):
+        """No bars of `datasets` beside what the program says itself; whoever wants them elsewhere still gets them."""
+        read_dataset(write(tmp_path / "some.jsonl"))
+        assert capfd.readouterr().err == ""
+        assert not datasets.utils.are_progress_bars_disabled()
+
     def test_folder_of_files(self, tmp_path):
         """Each split under any of its usual names."""
         write(tmp_path / "train.jsonl", ROWS * 3)
@@ -192,7 +198,7 @@ class TestTask:
             task_of(labels)
 
     def test_label_that_training_does_not_have(self):
-        with pytest.raises(DataError, match="label 'new' is none of the 2 that the task has: 'neg', 'pos'"):
+        with pytest.raises(DataError, match="label 'new' is none that the task has: 'neg', 'pos'"):
             task_of(["pos", "neg"]).target("new")
 
     def test_regression_target_that_is_no_number(self):

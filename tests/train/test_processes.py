@@ -10,6 +10,8 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parents[2]
+# where what the pruners learn starts from, see processes_worker
+START = {"pruner.delta": 0.0, "pruner.gates.fine": 0.5, "pruner.lagrangian.linear": 0.0, "pruner.lagrangian.quadratic": 5.0}
 
 
 def trained(method, folder, processes):
@@ -17,9 +19,9 @@ def trained(method, folder, processes):
     folder.mkdir()
     command = [sys.executable]
     if processes > 1:
-        command += ["-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--master_addr", "127.0.0.1"]
-        command += ["--master_port", "0", "--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:0"]
-    command += ["-m", "tests.train.processes_worker"] if processes == 1 else ["--module", "tests.train.processes_worker"]
+        # --standalone: a free port; several trainings on one machine do not meet
+        command += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    command += ["-m", "tests.train.processes_worker"]
     paths = [str(ROOT), str(ROOT / "python"), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run([*command, method, str(folder)], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
@@ -30,14 +32,16 @@ def trained(method, folder, processes):
 
 @pytest.mark.parametrize("method", ["ltp", "top"])
 def test_two_processes_train_as_one(method, tmp_path):
-    """Weights, thresholds or gates, and multipliers, after twelve steps; the order of float32 sums is all that differs."""
+    """Weights, thresholds or gates, and multipliers, after twelve steps: measured 3e-7 apart, the order of float32 sums.
+
+    Biases of keys get no gradient but rounding, which Adam makes steps of: 1e-5 for them.
+    """
     (alone, log), (together, shared_log) = (trained(method, tmp_path / str(count), count) for count in (1, 2))
-    errors = {name: float((together[name].double() - alone[name].double()).abs().max()) for name in alone}
-    print(sorted(errors.items(), key=lambda item: -item[1])[:5])
-    assert max(errors.values()) <= 1e-5, {name: error for name, error in errors.items() if error > 1e-5}
+    for name, weights in alone.items():
+        assert (together[name] - weights).abs().max() <= (1e-5 if name.endswith("key.bias") else 2e-6), name
     learned = {"ltp": "pruner.delta", "top": "pruner.gates.fine"}[method]
     for name in (learned, "pruner.lagrangian.linear", "pruner.lagrangian.quadratic"):
-        assert alone[name].std() > 1e-3 or alone[name].abs() > 1e-3, f"{name} must have moved"
+        assert (alone[name] - START[name]).abs().max() > 0.01, f"{name} must have moved"
     for line, shared in zip(log[:-1], shared_log[:-1], strict=True):
         assert shared["saved"] == pytest.approx(line["saved"], abs=1e-5)
         assert shared["loss"] == pytest.approx(line["loss"], abs=1e-3)

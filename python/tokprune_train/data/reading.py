@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
 
 from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
+from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
 # What a split is called, with the names that files and hub data sets use for it.
 SPLIT_NAMES = {
@@ -60,7 +62,8 @@ def _read_lines(path: Path) -> Dataset:
     if not path.name.endswith(_SUFFIXES):
         raise DataError(f"cannot read {str(path)!r}: a data file must be JSON lines, one of {', '.join(_SUFFIXES)}")
     try:
-        return load_dataset("json", data_files=str(path), split="train")
+        with _no_bars():
+            return load_dataset("json", data_files=str(path), split="train")
     except Exception as error:  # the reader raises whatever pyarrow and pandas raise; all of it means the same to the user
         raise DataError(f"cannot read {str(path)!r} as JSON lines, one object a row: {_reason(error)}") from error
 
@@ -92,6 +95,18 @@ def _read_hub(source: str, local_only: bool) -> DatasetDict:
         return load_dataset(name, configuration or None)
     except Exception as error:
         raise DataError(f"cannot load the data set {source!r} from the hub: {_reason(error)}") from error
+
+
+@contextmanager
+def _no_bars():
+    """Reading a file is quick, and the bars of `datasets` would stand between the lines of the program."""
+    shown = not are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            enable_progress_bars()
 
 
 def _reason(error: Exception) -> str:

@@ -52,7 +52,7 @@ class Task:
                 raise DataError(f"label {value!r} is none that a regression can learn: it must be a number")
             return float(value)
         if value not in self.codes:
-            raise DataError(f"label {value!r} is none of the {len(self.codes)} that the task has: {_some(self.codes)}")
+            raise DataError(f"label {value!r} is none that the task has: {_some(self.codes)}")
         return self.codes[value]
 
 
