@@ -70,13 +70,14 @@ class Layer:
         return torch.cat([self.down(self.up(block)) for block in x.tensor_split(-(-x.shape[0] // self.block_rows))])
 
 
-def module_layer(modules: LayerModules, row_multiple: int = 1) -> Layer:
+def module_layer(modules: LayerModules, row_multiple: int = 1, differentiable: bool = False) -> Layer:
     """The layer through its modules: any dtype and device, gradients, dropout, autocast, wrapped projections.
 
     row_multiple: rows of zeros are added for the modules' sake until their number is a multiple of this.
+    differentiable: a backward pass will come; less is kept for it than autograd would (see `saved`).
     """
+    keeps_less = differentiable and not torch.compiler.is_compiling()
     # Under checkpointing all is computed again; hooks of its own would keep what it gives up.
-    keeps_less = torch.is_grad_enabled() and not torch.compiler.is_compiling()
     recomputes = keeps_less and modules.checkpoint is None and modules.activation_name == "gelu"
 
     def qkv(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -86,17 +87,17 @@ def module_layer(modules: LayerModules, row_multiple: int = 1) -> Layer:
         heads = (modules.heads, modules.head_dim)
         return tuple(project(own)[:rows].unflatten(1, heads) for project, own in zip(projections, inputs, strict=True))
 
-    def down(wide: Tensor) -> Tensor:
-        if recomputes:
-            return modules.dropout_output(through_activation(modules.activation, wide, modules.down))
-        return modules.dropout_output(modules.down(modules.activation(wide)))
+    def down(x: Tensor) -> Tensor:
+        if recomputes:  # the activation is with its output's only reader, not in `up`
+            return modules.dropout_output(through_activation(modules.activation, x, modules.down))
+        return modules.dropout_output(modules.down(x))
 
     return Layer(
         row_multiple=row_multiple,
         qkv=qkv,
         attention_out=lambda context: modules.dropout_attention(modules.attention_out(context)),
         norm_attention=lambda x, residual: modules.norm_attention(x + residual),
-        up=modules.up,
+        up=modules.up if recomputes else lambda x: modules.activation(modules.up(x)),
         down=down,
         norm_output=lambda x, residual: modules.norm_output(x + residual),
         scale=modules.scale,

@@ -126,7 +126,7 @@ class PrunedEncoder(nn.Module):
             layers = stack.layers
         else:
             multiple = ROW_MULTIPLE if _compiles_for_row_counts(x) else 1
-            layers = [module_layer(self.adapter.layer_modules(layer), multiple) for layer in self.layer]
+            layers = [module_layer(self.adapter.layer_modules(one), multiple, differentiable) for one in self.layer]
         exits = Exits(batch) if first_only else ExitList(batch) if differentiable else ExitBuffer(batch, kernels)
         recorder = Recorder(batch) if call.output_pruning else None
         hidden_states = HiddenStates(exits) if states_wanted else None
