@@ -183,22 +183,3 @@ def test_exported_pruning_is_the_methods():
     gates = RankGates(3, [1, 2], coarse="on")
     top = LearnedKeepRatios(gates, Constraint(FlopsCost(tiny_model().config, "before_layer"), 0.4)).pruning()
     assert top == tk.PruningConfig.top(gates.keep_ratios())
-
-
-@pytest.mark.parametrize("constrained", [True, False])
-def test_the_price_of_a_constraint_reaches_thresholds_only(constrained):
-    """LTP's regulariser moves the scores as well; a constraint must not, or the weights meet it by shrinking them all."""
-    cost = FlopsCost(tiny_model().config, "after_attention")
-    options = {"constraint": Constraint(cost, 0.4)} if constrained else {"regularizer": 1.0}
-    pruner = LearnedThresholds([0.1] * 3, unit=0.1, **options)
-    pruner.begin(0, 0.5)
-    if constrained:
-        pruner.lagrangian.linear.data.fill_(-1.0)
-    bounds = torch.tensor([0, 3, 8])
-    scores = torch.full((8,), 0.11, requires_grad=True)
-    weights = torch.ones(8)
-    for layer in range(3):
-        weights = pruner(layer, scores, weights, bounds)
-    pruner.penalty(0.5, None).backward()
-    assert pruner.delta.grad.abs().min() > 0
-    assert bool(scores.grad.any()) != constrained

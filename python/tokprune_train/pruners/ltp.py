@@ -21,8 +21,7 @@ class LearnedThresholds(ConstrainedPruner):
     unit: size of a typical score; learning rate and temperatures count in it, so that they suit short and long texts alike.
     temperature: (first, last), T of the masks in units, falling geometrically: the masks harden as the training goes on.
     learning_rate: of delta.
-    regularizer: lambda of LTP's sum_l mean_i M_i^l, whose gradient reaches thresholds and scores.   constraint: in its place, a
-        share of the cost to save, whose gradient reaches the thresholds only.
+    regularizer: lambda of LTP's sum_l mean_i M_i^l.   constraint: in its place, a share of the cost to save.
     masks, score_denominator: see tokprune_kernels' soft pruning; LTP's own training has masks="hidden".
     protect_first: never weigh down a text's first token.
     """
@@ -50,7 +49,6 @@ class LearnedThresholds(ConstrainedPruner):
         self.masks, self.score_denominator, self.protect_first = masks, score_denominator, protect_first
         self.temperature = self.first_temperature
         self._alive: list[Tensor] = []
-        self._priced: list[Tensor] = []
         self._cu_seqlens: Tensor | None = None
 
     @property
@@ -60,32 +58,25 @@ class LearnedThresholds(ConstrainedPruner):
 
     def begin(self, step: int, progress: float) -> None:
         """Forget the last batch; the masks harden with the progress."""
-        self._alive, self._priced = [], []
+        self._alive = []
         self.temperature = self.first_temperature * (self.last_temperature / self.first_temperature) ** progress
 
     def forward(self, layer: int, importance: Tensor, weights: Tensor, cu_seqlens: Tensor) -> Tensor:
-        mask = self._mask(layer, importance, cu_seqlens)
+        mask = soft_mask(importance, self.thresholds[layer], self.temperature * float(self.unit))
+        if self.protect_first:
+            mask = mask.masked_fill(is_first_token(cu_seqlens, len(mask)), 1.0)
         # What multiplies hidden states is each layer's own mask, as LTP has it; what counts in attention is all so far.
         alive = mask if self.masks == "hidden" else weights * mask
         self._alive.append(alive)
         self._cu_seqlens = cu_seqlens
-        if self.constraint is not None:
-            # The price that a constraint puts on tokens reaches the thresholds only. Through the scores as well, the weights,
-            # which are many, meet it by shrinking the scores of all tokens alike, and the thresholds need not sort them.
-            priced = self._mask(layer, importance.detach(), cu_seqlens)
-            self._priced.append(self._priced[-1] * priced if self._priced else priced)
         return alive
-
-    def _mask(self, layer: int, importance: Tensor, cu_seqlens: Tensor) -> Tensor:
-        mask = soft_mask(importance, self.thresholds[layer], self.temperature * float(self.unit))
-        return mask.masked_fill(is_first_token(cu_seqlens, len(mask)), 1.0) if self.protect_first else mask
 
     def penalty(self, progress: float, teacher_importance: Tensor | None) -> Tensor:
         """lambda * sum_l mean M, or the Lagrangian terms."""
         penalty = self.regularizer * mask_regularizer(self._alive, self._cu_seqlens)
         if self.constraint is not None:
             initial = self._cu_seqlens.diff().float()
-            lengths = torch.stack([initial, *(per_text_sum(alive, self._cu_seqlens) for alive in self._priced)])
+            lengths = torch.stack([initial, *(per_text_sum(alive, self._cu_seqlens) for alive in self._alive)])
             penalty = penalty + self.constraint_penalty(lengths, initial, progress)
         return penalty
 
