@@ -90,8 +90,8 @@ class RankGates(nn.Module):
         Fine gates are hard-concrete values in [0, 1]. Coarse gates are 0 or 1, 1 where their hard-concrete value is above 0
         (which has the probability that `keep_probability` counts with), with that value's gradient (straight-through).
 
-        generator: of the logits' device, or None for torch's own. In data-parallel training seed it differently in each
-        process: as many draws as there are processes then share the step.
+        generator: of the logits' device, or None for torch's own. In data-parallel training give all processes the same seed:
+            their batches are then one batch under one sample, as in a single process.
         """
         fine = hard_concrete(self.fine, self._uniform(self.fine, generator))
         if not self.learns_coarse:
