@@ -14,9 +14,10 @@ from .objectives.distillation import prediction_distillation
 class SoftPruner(Protocol):
     """What learns where to prune: an nn.Module that weighs tokens while the model runs (see tokprune_kernels' soft pruning).
 
-    begin: forget the last batch; which step comes, and how much of the training is over.   penalty: the term that it adds to the loss of the batch that just ran, with the teacher's
-    importance (B, L) or None, and how much of the training is over, in [0, 1).   parameter_groups: dicts for the optimiser.
-    after_step: put parameters back into their range.   metrics: numbers to log.
+    begin: forget the last batch; which step comes, and how much of the training is over.
+    penalty: the term that it adds to the loss of the batch that just ran, with the teacher's importance (T,) or None, and how
+        much of the training is over, in [0, 1).
+    parameter_groups: dicts for the optimiser.   after_step: put parameters back into their range.   metrics: numbers to log.
     """
 
     def begin(self, step: int, progress: float) -> None: ...

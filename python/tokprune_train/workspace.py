@@ -29,7 +29,8 @@ CALIBRATION_ROWS = 512
 class Workspace:
     """Tokenised data, a tokenizer, and an output folder with one sub-folder a stage.
 
-    base: folder or hub id of the model to start from.   teacher: of the one that teaches; None: the same.   train_rows, eval_rows: see data.encoding.encode.
+    base: folder or hub id of the model to start from.   teacher: of the one that teaches; None: the same.
+    train_rows, eval_rows: see data.encoding.encode.
     dropout: of the hidden states; None: what the model has.
     progress: what -> function (done, wanted), for long work that is not Trainer's.
     """

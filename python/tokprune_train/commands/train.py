@@ -4,9 +4,9 @@
   tokprune train ltp   --model runs/dense/model --data DATA --output runs/ltp --speedup 2.2
   tokprune train top   --model runs/dense/model --data DATA --output runs/top --speedup 2.2
 
-The output folder gets model/ (PrunedBertForSequenceClassification.from_pretrained loads it, pruning included), result.json (score by really removing tokens,
-FLOPs, what was learned, all settings, the machine) and one folder a stage with its log. Under torchrun the batch is shared
-out among the processes.
+The output folder gets model/ (PrunedBertForSequenceClassification.from_pretrained loads it, pruning included), result.json
+(score by really removing tokens, FLOPs, what was learned, all settings, the machine) and one folder a stage with its log.
+Under torchrun the batch is shared out among the processes.
 """
 
 from tokprune_kernels.cli.pruning_arguments import positive_int
