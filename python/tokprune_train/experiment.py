@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from transformers import AutoConfig
 
 import tokprune_kernels as tk
 from tokprune_kernels.cli.batches import longest_allowed
@@ -74,8 +75,6 @@ def settings_from(args: Namespace, **changes) -> Settings:
 def _workspace(args: Namespace, output: Path) -> Workspace:
     name, _ = resolve(args.model)
     tokenizer = load_tokenizer(name)
-    from transformers import AutoConfig
-
     max_length = longest_allowed(AutoConfig.from_pretrained(name), tokenizer, args.max_length)
     return open_workspace(
         name,
@@ -158,7 +157,7 @@ def _constraint(workspace: Workspace, args: Namespace, position: str) -> Constra
     if args.latency:
         cost = LatencyCost(workspace.latency_table(args.batch), position)
     else:
-        cost = FlopsCost(workspace.load_model().config, position)
+        cost = FlopsCost(AutoConfig.from_pretrained(workspace.base), position)
     return Constraint(cost, 1 - 1 / args.speedup, args.ramp, args.multiplier_lr)
 
 

@@ -122,7 +122,7 @@ def gather_labels(kernels: SimpleNamespace, alive: Alive, keep_idx: Tensor) -> N
 
 
 def score_denominators(pruning: PruningConfig, batch: PackedBatch) -> Tensor | None:
-    """(B,) float32 D of each text, or None for the rows alive."""
+    """(B,) float32 D of each text by `pruning.score_denominator`, or None for the rows alive."""
     if pruning.score_denominator == "kept":
         return None
     if pruning.score_denominator == "initial":

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..pruning_config import DENOMINATORS
 from .compute import Layer
-from .loop import Alive, Run
+from .loop import Alive, Run, score_denominators
 
 MASKS = ("attention", "hidden")
 # exp(log of it) is far below what float32 resolves beside 1, and its logarithm is finite.
@@ -58,6 +58,7 @@ def run_soft_layers(run: Run, layers: Sequence[Layer], alive: Alive, soft: SoftP
     ones = torch.ones(run.batch.batch, device=lengths.device)
     weights = torch.ones(run.batch.total, device=lengths.device)
     in_attention = soft.masks == "attention"
+    fixed = score_denominators(soft, run.batch)
     if run.hidden_states is not None:
         run.hidden_states.append(alive.x, alive.token_idx)
     for index, layer in enumerate(layers):
@@ -68,7 +69,9 @@ def run_soft_layers(run: Run, layers: Sequence[Layer], alive: Alive, soft: SoftP
         context, received = run.kernels.attn_importance(
             q, k, v, cu_seqlens, run.batch.max_seqlen, layer.scale, ones, **counted
         )
-        denominators = _denominators(soft, weights if in_attention else torch.ones_like(weights), texts, lengths)
+        denominators = fixed
+        if fixed is None:
+            denominators = _weighted_rows(weights if in_attention else torch.ones_like(weights), texts, run.batch.batch)
         alive.x = layer.finish(context, alive.x)
         changed = soft(index, received / denominators[texts], weights, cu_seqlens)
         if changed is not None:
@@ -84,11 +87,7 @@ def run_soft_layers(run: Run, layers: Sequence[Layer], alive: Alive, soft: SoftP
             run.hidden_states.append(alive.x, alive.token_idx)
 
 
-def _denominators(soft: SoftPruning, weights: Tensor, texts: Tensor, lengths: Tensor) -> Tensor:
-    """(B,) D of each text; "kept" counts every row by its weight."""
-    if soft.score_denominator == "kept":
-        # At least something: where no row counts nothing is received, and 0 / 0 would be NaN.
-        return weights.new_zeros(len(lengths)).index_add(0, texts, weights).clamp(min=_SMALLEST_WEIGHT)
-    if soft.score_denominator == "initial":
-        return lengths.to(weights.dtype)
-    return torch.full_like(lengths, soft.score_denominator, dtype=weights.dtype)
+def _weighted_rows(weights: Tensor, texts: Tensor, batch: int) -> Tensor:
+    """(B,) D of each text when every row counts by its weight."""
+    # At least something: where no row counts nothing is received, and 0 / 0 would be NaN.
+    return weights.new_zeros(batch).index_add(0, texts, weights).clamp(min=_SMALLEST_WEIGHT)
