@@ -22,13 +22,15 @@ def place_of(one: Recipe, seed: int, work: Path) -> Place:
 
 def command(one: Recipe, seed: int, work: Path, texts: Path, base: str, threads: int | None) -> list[str]:
     """Of one training; a pruned one starts from the dense model of its seed."""
-    dense = place_of(recipe(one.data, DENSE), seed, work).folder / "model"
+    dense = place_of(recipe(one.data, DENSE), seed, work).folder
     options = {
-        "--model": base if one.method == DENSE else str(dense),
+        "--model": base if one.method == DENSE else str(dense / "model"),
         "--data": str(texts / one.data),
         "--output": str(place_of(one, seed, work).folder),
         "--seed": str(seed),
     }
+    if one.method != DENSE:
+        options["--answers"] = str(dense / "answers.pt")
     if threads is not None:
         options["--threads"] = str(threads)
     given = [word for option in options.items() for word in option]

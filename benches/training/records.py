@@ -11,7 +11,7 @@ from .recipes import DENSE, TRAININGS, recipe
 RESULT = "result.json"
 LOG_LINES = 200
 # Of this run on this machine; they do not belong to the recipe.
-_NOT_RECIPE = ("model", "data", "output", "seed", "resume", "checkpoints", "threads")
+_NOT_RECIPE = ("model", "data", "output", "seed", "resume", "checkpoints", "threads", "answers")
 _NAME = re.compile(r"(.+)-seed(\d+)")
 
 
@@ -45,6 +45,7 @@ def keep(place: Place, results: Path) -> Path:
     arguments = result["arguments"]
     if arguments["seed"] != place.seed:
         raise ValueError(f"{place.label}: the folder says seed {place.seed}, its result {arguments['seed']}: rename one of them")
+    arguments.pop("answers", None)
     arguments |= {"model": _last_name(arguments["model"]), "data": place.data, "output": place.folder.name}
     target = results / place.data / place.folder.name
     target.mkdir(parents=True, exist_ok=True)

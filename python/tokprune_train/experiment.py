@@ -28,6 +28,7 @@ from .objectives.cost import FlopsCost, LatencyCost
 from .pruners.base import Constraint
 from .recipes import dense, fixed, ltp, top
 from .report import evaluation_pairs
+from .student import Teaching
 from .trainer import Settings
 from .workspace import RESULT, Workspace, open_workspace
 
@@ -87,6 +88,7 @@ def _workspace(args: Namespace, output: Path) -> Workspace:
         columns=columns_from(args),
         limit=args.limit,
         teacher=resolve(args.teacher)[0] if getattr(args, "teacher", None) else None,
+        answers_file=Path(args.answers) if getattr(args, "answers", None) else None,
         dropout=args.dropout,
         resume=args.resume,
         progress=_progress,
@@ -106,8 +108,7 @@ def _ltp(workspace: Workspace, args: Namespace):
         regularizer=args.regularizer,
         temperature=tuple(args.temperature),
         threshold_lr=args.threshold_lr,
-        distillation=args.distillation,
-        teacher_temperature=args.teacher_temperature,
+        teaching=_teaching(args),
         masks=args.masks,
         score_denominator=int(denominator) if denominator.isdigit() else denominator,
         soft=_soft(args),
@@ -123,8 +124,7 @@ def _top(workspace: Workspace, args: Namespace):
         gate_lr=args.gate_lr,
         ranking=args.ranking,
         score_temperature=args.score_temperature,
-        distillation=args.distillation,
-        teacher_temperature=args.teacher_temperature,
+        teaching=_teaching(args),
         masks=args.masks,
         soft=_soft(args),
         hard=settings_from(args),
@@ -134,15 +134,19 @@ def _top(workspace: Workspace, args: Namespace):
 
 def _fixed(workspace: Workspace, args: Namespace):
     settings = settings_from(args)
-    return fixed.thresholds(workspace, args.final_threshold, settings, args.distillation, args.teacher_temperature), settings
+    return fixed.thresholds(workspace, args.final_threshold, settings, _teaching(args)), settings
 
 
 def _topk(workspace: Workspace, args: Namespace):
     settings = settings_from(args)
-    return fixed.ratios(workspace, args.final_keep, args.whole_layers, settings, args.distillation, args.teacher_temperature), settings
+    return fixed.ratios(workspace, args.final_keep, args.whole_layers, settings, _teaching(args)), settings
 
 
 _RECIPES = {"dense": _dense, "ltp": _ltp, "top": _top, "fixed": _fixed, "topk": _topk}
+
+
+def _teaching(args: Namespace) -> Teaching:
+    return Teaching(args.distillation, args.state_distillation, args.teacher_temperature)
 
 
 def _soft(args: Namespace) -> Settings:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from .objectives.distillation import prediction_distillation
+from .objectives.distillation import prediction_distillation, state_distillation
+from .states import pooled_states
 
 
 class SoftPruner(Protocol):
@@ -33,23 +35,43 @@ class SoftPruner(Protocol):
     def metrics(self, progress: float) -> dict[str, float]: ...
 
 
+@dataclass(frozen=True)
+class Teaching:
+    """What the dense teacher adds to a student's loss.
+
+    answers: share in [0, 1] of the loss that its logits have, the labels having the rest.   temperature: softens them.
+    states: weight >= 0 of the distillation of its pooled states.   0 leaves out either.
+    """
+
+    answers: float = 0.0
+    states: float = 0.0
+    temperature: float = 1.0
+
+    def __post_init__(self):
+        if not 0 <= self.answers <= 1:
+            raise ValueError(f"distillation must be in [0, 1], the teacher's share of the loss, got {self.answers}")
+        if not self.states >= 0:
+            raise ValueError(f"state distillation must be a weight of at least 0, got {self.states}")
+
+    def __bool__(self) -> bool:
+        return bool(self.answers or self.states)
+
+
 class Student(nn.Module):
     """A pruned model with a classification or regression head, and its whole loss:
 
-    (1 - w) * task loss + w * distillation from the teacher's logits + the soft pruner's penalty.
+    (1 - w) * task loss + w * distillation from the teacher's logits + v * distillation from its pooled states + the soft
+    pruner's penalty.
 
     model: what `tokprune_kernels.prune_model` returned.   pruner: learns where to prune (soft stage); None: the model prunes
     by its own configuration, really removing tokens (hard stage), or not at all.
-    distillation: w in [0, 1]; 0 leaves the teacher out.   temperature: of the distillation.
+    teaching: w, v and the temperature of the logits' distillation.
     step, progress: how far the training is; the trainer sets them.   task_loss: of the last batch, without the penalty.
     """
 
-    def __init__(self, model: nn.Module, pruner: nn.Module | None = None, distillation: float = 0.0, temperature: float = 1.0):
+    def __init__(self, model: nn.Module, pruner: nn.Module | None = None, teaching: Teaching = Teaching()):
         super().__init__()
-        if not 0 <= distillation <= 1:
-            raise ValueError(f"distillation must be in [0, 1], the teacher's share of the loss, got {distillation}")
-        self.model, self.pruner = model, pruner
-        self.distillation, self.temperature = distillation, temperature
+        self.model, self.pruner, self.teaching = model, pruner, teaching
         self.step, self.progress, self.task_loss = 0, 0.0, None
 
     # The arguments are spelled out: transformers' Trainer reads from the signature what a model can take.
@@ -60,6 +82,7 @@ class Student(nn.Module):
         token_type_ids: Tensor | None = None,
         labels: Tensor | None = None,
         teacher_logits: Tensor | None = None,
+        teacher_state: Tensor | None = None,
         teacher_importance: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """{"loss": scalar, "logits": (B, C)} of a padded batch, see data.encoding.Collator."""
@@ -67,16 +90,34 @@ class Student(nn.Module):
         if self.pruner is not None:
             self.pruner.begin(self.step, self.progress)
             inputs["soft_pruning"] = self.pruner
-        output = self.model(**inputs)
-        loss = output["loss"]
-        if self.distillation:
-            if teacher_logits is None:
-                raise ValueError("distillation needs teacher_logits in the batch: run the teacher over the rows first")
-            taught = prediction_distillation(output["logits"].float(), teacher_logits, self.temperature)
-            loss = torch.lerp(loss.float(), taught, self.distillation)
+        output, state = self._run(inputs)
+        loss = self._taught(output["loss"], output["logits"], teacher_logits, state, teacher_state)
         if self.pruner is not None:
             if teacher_importance is not None:
                 teacher_importance = teacher_importance[attention_mask != 0]
             self.task_loss = float(loss.detach())
             loss = loss + self.pruner.penalty(self.progress, teacher_importance)
         return {"loss": loss, "logits": output["logits"]}
+
+    def _run(self, inputs: dict) -> tuple[dict[str, Tensor], Tensor | None]:
+        """The model's output, and its pooled states (B, H) where they are taught."""
+        if not self.teaching.states:
+            return self.model(**inputs), None
+        with pooled_states(self.model) as states:
+            output = self.model(**inputs)
+        return output, states[-1]
+
+    def _taught(self, loss, logits, teacher_logits, state, teacher_state) -> Tensor:
+        """The task's loss with the teacher's part."""
+        for name, weight, given in (
+            ("logits", self.teaching.answers, teacher_logits),
+            ("state", self.teaching.states, teacher_state),
+        ):
+            if weight and given is None:
+                raise ValueError(f"distillation needs teacher_{name} in the batch: run the teacher over the rows first")
+        if self.teaching.answers:
+            taught = prediction_distillation(logits.float(), teacher_logits, self.teaching.temperature)
+            loss = torch.lerp(loss.float(), taught, self.teaching.answers)
+        if self.teaching.states:
+            loss = loss + self.teaching.states * state_distillation(state.float(), teacher_state)
+        return loss

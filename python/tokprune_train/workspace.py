@@ -11,13 +11,14 @@ from transformers import AutoModelForSequenceClassification, PreTrainedTokenizer
 
 import tokprune_kernels as tk
 
+from . import answers, processes
 from .calibration.latency_table import LatencyTable
 from .calibration.measure import measure_latency_table
 from .data.encoding import Collator, encode
 from .data.reading import pick_split, read_dataset
 from .data.task import Task, check_texts, find_columns, find_task
 from .evaluation import Evaluation, evaluate
-from .student import Student
+from .student import Student, Teaching
 from .teacher import teach
 from .trainer import Settings, StudentTrainer, train
 
@@ -30,6 +31,7 @@ class Workspace:
     """Tokenised data, a tokenizer, and an output folder with one sub-folder a stage.
 
     base: folder or hub id of the model to start from.   teacher: of the one that teaches; None: the same.
+    answers_file: keeps what the teacher says; None: it is asked anew.
     train_rows, eval_rows: see data.encoding.encode.
     dropout: of the hidden states; None: what the model has.
     progress: what -> function (done, wanted), for long work that is not Trainer's.
@@ -43,6 +45,7 @@ class Workspace:
     eval_rows: Sequence[dict]
     max_length: int
     teacher: str | None = None
+    answers_file: Path | None = None
     dropout: float | None = None
     resume: bool = False
     progress: Callable[[str], Callable] | None = None
@@ -88,10 +91,23 @@ class Workspace:
         (self.output / "latency.json").write_text(table.to_json() + "\n", encoding="utf-8")
         return table
 
-    def teach(self, model: nn.Module, importance: bool) -> None:
-        """Have the teacher, which is the untrained `model` unless another was named, speak on every training row (teacher.teach)."""
+    def teach(self, model: nn.Module, teaching: Teaching, importance: bool = False) -> None:
+        """Have the teacher, which is the untrained `model` unless another was named, speak on every training row (teacher.teach).
+
+        Nothing happens where nothing is taught.
+        """
+        if not (teaching or importance):
+            return
         teacher = model if self.teacher is None else self._load(self.teacher)
-        teach(teacher, self.train_rows, self.collator, importance, progress=self.progress and self.progress("teacher"))
+        states = teaching.states > 0
+        wanted = ["teacher_logits", *["teacher_state"] * states, *["teacher_importance"] * importance]
+        of = self.answers_file and answers.fingerprint(teacher, self.train_rows)
+        if self.answers_file and answers.recall(self.answers_file, self.train_rows, of, wanted):
+            return
+        progress = self.progress and self.progress("teacher")
+        teach(teacher, self.train_rows, self.collator, importance=importance, states=states, progress=progress)
+        if self.answers_file and processes.is_first():
+            answers.keep(self.answers_file, self.train_rows, of)
 
     def evaluate(self, model: nn.Module) -> Evaluation:
         """Score a model on the evaluation rows, removing tokens for real."""

@@ -12,7 +12,7 @@ from tokprune_train.objectives.gates import RankGates
 from tokprune_train.pruners.base import Constraint
 from tokprune_train.pruners.ltp import LearnedThresholds
 from tokprune_train.pruners.top import LearnedKeepRatios
-from tokprune_train.student import Student
+from tokprune_train.student import Student, Teaching
 from tokprune_train.teacher import teach
 from tokprune_train.trainer import Settings, StudentTrainer
 
@@ -29,7 +29,7 @@ def student_of(method):
         pruner = LearnedKeepRatios(gates, constraint, learning_rate=0.05, ranking=0.1, ranked_layers=[1])
     with torch.no_grad():
         pruner.lagrangian.quadratic.fill_(5.0)
-    return Student(model, pruner, distillation=0.5)
+    return Student(model, pruner, Teaching(answers=0.5))
 
 
 def main(method, folder):

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from tokprune_train.objectives.distillation import prediction_distillation
+from tokprune_train.objectives.distillation import prediction_distillation, state_distillation
 
 
 def softmax(logits, temperature):
@@ -43,3 +43,16 @@ BAD = {
 def test_refusals(named):
     with pytest.raises(ValueError, match=named):
         BAD[named]()
+
+
+def test_states_by_hand():
+    """At unit length: equal directions are 0 apart, orthogonal ones 2, opposite ones 4; the mean over the rows."""
+    student = torch.tensor([[3.0, 0.0], [0.0, 2.0], [1.0, 1.0]], dtype=torch.float64, requires_grad=True)
+    teacher = torch.tensor([[1.0, 0.0], [5.0, 0.0], [-1.0, -1.0]], dtype=torch.float64)
+    assert state_distillation(student, teacher).item() == pytest.approx((0 + 2 + 4) / 3)
+    assert torch.autograd.gradcheck(state_distillation, (student, teacher))
+
+
+def test_states_of_other_shapes():
+    with pytest.raises(ValueError, match=r"must both be \(B, H\), got shapes \(2, 3\) and \(2, 4\)"):
+        state_distillation(torch.zeros(2, 3), torch.zeros(2, 4))

@@ -4,14 +4,16 @@ import pytest
 import tokprune_kernels as tk
 import torch
 from tokprune_train.objectives.cost import FlopsCost
-from tokprune_train.objectives.distillation import prediction_distillation
+from tokprune_train.objectives.distillation import prediction_distillation, state_distillation
 from tokprune_train.objectives.gates import RankGates
 from tokprune_train.objectives.ranking import ranking_distillation
 from tokprune_train.pruners.base import Constraint
 from tokprune_train.pruners.ltp import LearnedThresholds
 from tokprune_train.pruners.top import LearnedKeepRatios
-from tokprune_train.student import Student
+from tokprune_train.states import pooled_states
+from tokprune_train.student import Student, Teaching
 from torch.nn import functional
+from transformers import BertConfig, BertForTokenClassification
 
 from .needles import COLLATOR, needle_rows, tiny_model
 
@@ -57,16 +59,22 @@ def test_task_loss_alone(batch):
 
 
 def test_parts_of_the_loss(batch):
-    """0.7 of the task, 0.3 of the teacher, and the pruner's penalty as it is."""
+    """0.7 of the task, 0.3 of the teacher's answers, 0.5 of the distance to its states, and the pruner's penalty as it is."""
     model, pruner = tiny_model(), Noted()
-    student = Student(model, None, distillation=0.3, temperature=2.0)
+    batch["teacher_state"] = torch.randn(4, model.config.hidden_size, generator=torch.Generator().manual_seed(1))
+    student = Student(model, None, Teaching(answers=0.3, states=0.5, temperature=2.0))
     student.pruner = pruner
     student.step, student.progress = 7, 0.5
     loss = student(**batch)["loss"]
-    logits = logits_of(model, batch)
+    with pooled_states(model) as states:
+        logits = logits_of(model, batch)
     task = functional.cross_entropy(logits, batch["labels"])
     taught = prediction_distillation(logits, batch["teacher_logits"], 2.0)
-    torch.testing.assert_close(loss, 0.7 * task + 0.3 * taught + 0.25)
+    apart = state_distillation(states[-1], batch["teacher_state"])
+    torch.testing.assert_close(loss, 0.7 * task + 0.3 * taught + 0.5 * apart + 0.25)
+    loss.backward()
+    assert all(p.grad is not None for p in model.base_model.pooler.parameters())
+    assert not model.base_model.pooler._forward_hooks, "nothing stays on the model"
     *before, (_, progress, importance) = pruner.calls
     assert before == [("begin", 7, 0.5), ("layer", 0), ("layer", 1), ("layer", 2)] and progress == 0.5
     packed = [values[: int(mask.sum())] for values, mask in zip(batch["teacher_importance"], batch["attention_mask"])]
@@ -157,7 +165,9 @@ def test_gates_of_a_step_are_the_same_wherever_it_is_run():
 def test_what_is_missing_is_named(batch):
     del batch["teacher_logits"]
     with pytest.raises(ValueError, match="distillation needs teacher_logits"):
-        Student(tiny_model(), distillation=0.5)(**batch)
+        Student(tiny_model(), teaching=Teaching(answers=0.5))(**batch)
+    with pytest.raises(ValueError, match="distillation needs teacher_state"):
+        Student(tiny_model(), teaching=Teaching(states=0.5))(**batch)
     del batch["teacher_importance"]
     constraint = Constraint(FlopsCost(tiny_model().config, "before_layer"), 0.4)
     pruner = LearnedKeepRatios(RankGates(3, [1, 2]), constraint, ranking=0.1, ranked_layers=[1])
@@ -168,7 +178,18 @@ def test_what_is_missing_is_named(batch):
 @pytest.mark.parametrize("share", [-0.1, 1.1])
 def test_share_of_the_teacher(share):
     with pytest.raises(ValueError, match=r"distillation must be in \[0, 1\]"):
-        Student(tiny_model(), distillation=share)
+        Teaching(answers=share)
+
+
+def test_weight_of_the_states():
+    with pytest.raises(ValueError, match="state distillation must be a weight of at least 0"):
+        Teaching(states=-1.0)
+
+
+def test_states_need_a_pooler():
+    with pytest.raises(ValueError, match="BertForTokenClassification has no pooler"):
+        with pooled_states(BertForTokenClassification(BertConfig(num_hidden_layers=1, hidden_size=24, vocab_size=8))):
+            pass
 
 
 def test_unit_of_thresholds():

@@ -64,6 +64,14 @@ def _add_distillation(parser):
         "--distillation", type=float, default=0.5, metavar="X", help="the dense model's share of the loss (default 0.5)"
     )
     parser.add_argument(
+        "--state-distillation",
+        type=float,
+        default=0.0,
+        metavar="X",
+        help="weight of the distillation of the state that the dense model's head reads (default 0: none)",
+    )
+    parser.add_argument("--answers", metavar="FILE", help="keep what the dense model says there, for other trainings that it teaches")
+    parser.add_argument(
         "--teacher-temperature", type=float, default=2.0, metavar="X", help="softens what the dense model says (default 2)"
     )
 

@@ -28,7 +28,8 @@ class Collator:
     """Rows -> one batch, right-padded to its longest text. What the teacher said rides along.
 
     pad_token_id: of the tokenizer.   Keys of the batch: input_ids, attention_mask and token_type_ids (B, L) int64; labels (B,)
-    int64, float32 for regression; teacher_logits (B, C) and teacher_importance (B, L) float32 where the rows have them.
+    int64, float32 for regression; float32 where the rows have them: teacher_logits (B, C), teacher_state (B, H) and
+    teacher_importance (B, L).
     """
 
     pad_token_id: int
@@ -37,8 +38,9 @@ class Collator:
         padding = {"input_ids": self.pad_token_id, "attention_mask": 0, "token_type_ids": 0, "teacher_importance": 0.0}
         batch = {name: _padded([row[name] for row in rows], fill) for name, fill in padding.items() if name in rows[0]}
         batch["labels"] = torch.tensor([row["labels"] for row in rows])
-        if "teacher_logits" in rows[0]:
-            batch["teacher_logits"] = torch.stack([row["teacher_logits"] for row in rows])
+        for name in ("teacher_logits", "teacher_state"):
+            if name in rows[0]:
+                batch[name] = torch.stack([row[name] for row in rows])
         return batch
 
 

@@ -1,4 +1,4 @@
-"""Prediction distillation (Hinton et al., 2015): the student's answers against the teacher's."""
+"""Distillation from the dense model: of its answers (Hinton et al., 2015), and of the state that they are read from."""
 
 from torch import Tensor
 from torch.nn import functional
@@ -31,3 +31,27 @@ def prediction_distillation(student_logits: Tensor, teacher_logits: Tensor, temp
         return functional.mse_loss(student_logits, teacher_logits)
     student, teacher = (functional.log_softmax(x / temperature, dim=1) for x in (student_logits, teacher_logits))
     return functional.kl_div(student, teacher, reduction="batchmean", log_target=True) * temperature**2
+
+
+def state_distillation(student_state: Tensor, teacher_state: Tensor) -> Tensor:
+    """How far the states that the heads read point apart: the squared distance of the two at unit length, 2 - 2 cos.
+
+    Answers over few classes say little about a text; a state says as much as it has dimensions (Patient Knowledge
+    Distillation, Sun et al., EMNLP 2019, equation 7, here of the pooled state alone).
+
+    Args:
+        student_state, teacher_state: (B, H) float.
+
+    Returns:
+        scalar in [0, 4], the mean over the B rows; gradients reach the student's state.
+
+    Raises:
+        ValueError: the shapes differ or are not (B, H).
+    """
+    if student_state.dim() != 2 or student_state.shape != teacher_state.shape:
+        raise ValueError(
+            f"student_state and teacher_state must both be (B, H), got shapes {tuple(student_state.shape)} and "
+            f"{tuple(teacher_state.shape)}"
+        )
+    apart = functional.normalize(student_state, dim=1) - functional.normalize(teacher_state, dim=1)
+    return apart.square().sum(dim=1).mean()

@@ -9,32 +9,29 @@ import tokprune_kernels as tk
 
 from ..objectives.ltp import threshold_line
 from ..objectives.schedules import spatten_keep_ratios
+from ..student import Teaching
 from ..trainer import Settings
 from ..workspace import Workspace
 from . import hard
 
 
-def thresholds(workspace: Workspace, final: float, settings: Settings, *teaching: float) -> nn.Module:
-    """Thresholds that rise linearly to `final` in the last layer.
-
-    teaching: the dense model's share of the loss, and the temperature that softens its logits.
-    """
-    return _run(workspace, lambda layers: tk.PruningConfig.ltp(threshold_line(final, layers)), settings, *teaching)
+def thresholds(workspace: Workspace, final: float, settings: Settings, teaching: Teaching) -> nn.Module:
+    """Thresholds that rise linearly to `final` in the last layer."""
+    return _run(workspace, lambda layers: tk.PruningConfig.ltp(threshold_line(final, layers)), settings, teaching)
 
 
-def ratios(workspace: Workspace, final: float, whole: int | None, settings: Settings, *teaching: float) -> nn.Module:
+def ratios(workspace: Workspace, final: float, whole: int | None, settings: Settings, teaching: Teaching) -> nn.Module:
     """SpAtten's cascade (Wang et al., HPCA 2021): the first layers whole, then a linear fall to the share `final` of the tokens."""
     return _run(
         workspace,
         lambda layers: tk.PruningConfig.top(spatten_keep_ratios(final, layers, whole_layers=whole)),
         settings,
-        *teaching,
+        teaching,
     )
 
 
-def _run(workspace: Workspace, pruning, settings: Settings, distillation: float, temperature: float) -> nn.Module:
+def _run(workspace: Workspace, pruning, settings: Settings, teaching: Teaching) -> nn.Module:
     set_seed(settings.seed)
     model = workspace.load_model()
-    if distillation:
-        workspace.teach(model, importance=False)
-    return hard.run(workspace, model, pruning(model.config.num_hidden_layers), settings, distillation, temperature)
+    workspace.teach(model, teaching)
+    return hard.run(workspace, model, pruning(model.config.num_hidden_layers), settings, teaching)

@@ -8,7 +8,7 @@ import tokprune_kernels as tk
 
 from ..calibration.fit import fit_to_target
 from ..pruners.base import Constraint
-from ..student import Student
+from ..student import Student, Teaching
 from ..trainer import Settings
 from ..workspace import Workspace
 
@@ -18,17 +18,16 @@ def run(
     model: nn.Module,
     pruning: tk.PruningConfig,
     settings: Settings,
-    distillation: float = 0.0,
-    temperature: float = 1.0,
+    teaching: Teaching = Teaching(),
     constraint: Constraint | None = None,
 ) -> nn.Module:
     """Fine-tune a model under real removal of tokens.
 
-    distillation: the teacher's share of the loss, softened by `temperature`.   constraint: met exactly before the stage begins.
+    teaching: what the teacher, which has spoken on the rows, adds to the loss.   constraint: met exactly before the stage begins.
     """
     if constraint is not None and not pruning.is_dense:
         rows = workspace.calibration_rows()
         pruning = fit_to_target(model, pruning, constraint.cost, constraint.target, rows, workspace.collator)
     model.set_pruning(pruning)
-    workspace.run_stage("hard", Student(model, None, distillation, temperature), settings)
+    workspace.run_stage("hard", Student(model, None, teaching), settings)
     return model

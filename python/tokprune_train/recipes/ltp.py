@@ -11,7 +11,7 @@ from ..calibration.scores import quantile_line, sample_scores
 from ..objectives.ltp import threshold_line
 from ..pruners.base import Constraint
 from ..pruners.ltp import LearnedThresholds
-from ..student import Student
+from ..student import Student, Teaching
 from ..trainer import Settings
 from ..workspace import Workspace
 from . import hard
@@ -24,8 +24,7 @@ class Options:
     start: the thresholds' first line ends above this share of the last layer's scores ("quantile line"), or
     start_threshold: at this value, rising from 0 as in the paper.
     regularizer: LTP's lambda, where there is no constraint.   temperature: first and last, in units of the median score.
-    threshold_lr: learning rate of the thresholds in that unit.   distillation: the dense model's share of the loss, its
-    logits softened by teacher_temperature.
+    threshold_lr: learning rate of the thresholds in that unit.   teaching: what the dense model adds to the loss.
     """
 
     start: float = 0.3
@@ -33,8 +32,7 @@ class Options:
     regularizer: float = 0.05
     temperature: tuple[float, float] = (0.3, 0.05)
     threshold_lr: float = 0.01
-    distillation: float = 0.5
-    teacher_temperature: float = 2.0
+    teaching: Teaching = Teaching()
     masks: str = "attention"
     score_denominator: str | int = "kept"
     soft: Settings = field(default_factory=Settings)
@@ -45,8 +43,7 @@ def run(workspace: Workspace, options: Options, constraint: Constraint | None) -
     """Soft stage, then hard stage. Both start from the dense model, which also teaches."""
     set_seed(options.soft.seed)
     model = workspace.load_model()
-    if options.distillation:
-        workspace.teach(model, importance=False)
+    workspace.teach(model, options.teaching)
     scores = sample_scores(model, workspace.calibration_rows(), workspace.collator, options.score_denominator)
     if options.start_threshold is None:
         base = quantile_line(scores, options.start)
@@ -62,6 +59,5 @@ def run(workspace: Workspace, options: Options, constraint: Constraint | None) -
         masks=options.masks,
         score_denominator=options.score_denominator,
     )
-    teaching = (options.distillation, options.teacher_temperature)
-    workspace.run_stage("soft", Student(model, pruner, *teaching), options.soft)
-    return hard.run(workspace, model, pruner.pruning(), options.hard, *teaching, constraint)
+    workspace.run_stage("soft", Student(model, pruner, options.teaching), options.soft)
+    return hard.run(workspace, model, pruner.pruning(), options.hard, options.teaching, constraint)

@@ -10,7 +10,7 @@ from transformers import set_seed
 from ..objectives.gates import RankGates
 from ..pruners.base import Constraint
 from ..pruners.top import LearnedKeepRatios
-from ..student import Student
+from ..student import Student, Teaching
 from ..trainer import Settings
 from ..workspace import Workspace
 from . import hard
@@ -22,17 +22,14 @@ class Options:
 
     bins: rank bins a layer.   coarse: "learned" or "on", see RankGates.   gate_lr: learning rate of the gates.
     ranking: alpha of the ranking distillation.   score_temperature: see LearnedKeepRatios.
-    fine_start: first logits of the first and the last bin.
-    distillation: the dense model's share of the loss, its
-    logits softened by teacher_temperature.
+    fine_start: first logits of the first and the last bin.   teaching: what the dense model adds to the loss.
     """
 
     bins: int = 10
     coarse: str = "on"
     gate_lr: float = 0.04
     ranking: float = 1e-2
-    distillation: float = 0.5
-    teacher_temperature: float = 2.0
+    teaching: Teaching = Teaching()
     fine_start: tuple[float, float] = (4.6, 0.5)
     score_temperature: float = 0.3
     masks: str = "attention"
@@ -44,7 +41,7 @@ def run(workspace: Workspace, options: Options, constraint: Constraint) -> nn.Mo
     """Soft stage, then hard stage. Both start from the dense model, which also teaches."""
     set_seed(options.soft.seed)
     model = workspace.load_model()
-    workspace.teach(model, importance=options.ranking > 0)
+    workspace.teach(model, options.teaching, importance=options.ranking > 0)
     layers = model.config.num_hidden_layers
     pruner = LearnedKeepRatios(
         RankGates(layers, range(1, layers), options.bins, fine_start=options.fine_start, coarse=options.coarse),
@@ -56,6 +53,5 @@ def run(workspace: Workspace, options: Options, constraint: Constraint) -> nn.Mo
         masks=options.masks,
         score_temperature=options.score_temperature,
     )
-    teaching = (options.distillation, options.teacher_temperature)
-    workspace.run_stage("soft", Student(model, pruner, *teaching), options.soft)
-    return hard.run(workspace, model, pruner.pruning(), options.hard, *teaching, constraint)
+    workspace.run_stage("soft", Student(model, pruner, options.teaching), options.soft)
+    return hard.run(workspace, model, pruner.pruning(), options.hard, options.teaching, constraint)

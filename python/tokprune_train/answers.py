@@ -1,0 +1,55 @@
+"""What a teacher said about its rows, kept in a file: several trainings from one dense model ask it once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+# Those of one size in every row; importance has one value a token.
+_FIXED = ("teacher_logits", "teacher_state")
+_IMPORTANCE = "teacher_importance"
+
+
+def fingerprint(teacher: nn.Module, rows: Sequence[dict]) -> str:
+    """Of the teacher's weights and the rows' tokens: equal where the answers are."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(teacher.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+    for row in rows:
+        for name in ("input_ids", "token_type_ids"):
+            digest.update(torch.tensor(row.get(name, ()), dtype=torch.int32).numpy())
+    return digest.hexdigest()
+
+
+def keep(file: Path, rows: Sequence[dict], of: str) -> None:
+    """Write the answers that `teach` added to the rows; `of`: their fingerprint."""
+    answers = {name: torch.stack([row[name] for row in rows]) for name in _FIXED if name in rows[0]}
+    if _IMPORTANCE in rows[0]:
+        answers[_IMPORTANCE] = torch.cat([row[_IMPORTANCE] for row in rows])
+    file.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({"fingerprint": of, "answers": answers}, file)
+
+
+def recall(file: Path, rows: Sequence[dict], of: str, wanted: Collection[str]) -> bool:
+    """Add the `wanted` answers of a file to the rows. False, with nothing added, where it has not all of them.
+
+    Raises ValueError for a file of another teacher or other rows: it was meant for another training.
+    """
+    if not file.is_file():
+        return False
+    kept = torch.load(file, weights_only=True)
+    if kept["fingerprint"] != of:
+        raise ValueError(f"{str(file)!r} holds what another teacher said, or about other rows: name another file, or remove it")
+    if not set(wanted) <= set(kept["answers"]):
+        return False
+    for name in wanted:
+        values = kept["answers"][name]
+        parts = values.split([len(row["input_ids"]) for row in rows]) if name == _IMPORTANCE else values
+        for row, value in zip(rows, parts, strict=True):
+            row[name] = value
+    return True

@@ -1,0 +1,29 @@
+"""The state that a head reads its answer from, noted while a model runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import Tensor, nn
+
+
+@contextmanager
+def pooled_states(model: nn.Module) -> Iterator[list[Tensor]]:
+    """Within it, the list holds what the model's pooler gave at the last forward, (B, H); empty before the first.
+
+    Raises ValueError for a model that has no pooler.
+    """
+    pooler = getattr(model.base_model, "pooler", None)
+    if pooler is None:
+        raise ValueError(f"state distillation needs a model whose head reads a pooled state; {type(model).__name__} has no pooler")
+    noted: list[Tensor] = []
+
+    def note(module, args, output):
+        noted[:] = [output]
+
+    handle = pooler.register_forward_hook(note)
+    try:
+        yield noted
+    finally:
+        handle.remove()
