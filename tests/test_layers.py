@@ -15,12 +15,13 @@ ALLOWED = {
     "_version.py": (set(), set()),
     "pruning_config.py": (set(), set()),
     "_extension.py": ({"torch"}, set()),
+    "_gpu.py": (set(), set()),
     "reference": ({"torch"}, {"reference"}),
-    "ops": ({"torch"}, {"_extension", "reference", "ops"}),
+    "ops": ({"torch"}, {"_extension", "_gpu", "reference", "ops"}),
     "gpu": ({"torch", "triton"}, {"ops", "gpu"}),
     "flops.py": ({"torch"}, {"pruning_config"}),
     "packing.py": ({"torch"}, {"ops"}),
-    "layers": ({"torch"}, {"_extension", "ops", "reference", "packing", "pruning_config", "layers"}),
+    "layers": ({"torch"}, {"_extension", "_gpu", "ops", "reference", "packing", "pruning_config", "layers"}),
     "models": ({"torch", "transformers"}, {"layers", "packing", "pruning_config", "models"}),
 }
 # what the training side imports: packages, and of tokprune_kernels what is public beside the command line's tools

@@ -87,6 +87,9 @@ def _workspace(args: Namespace, output: Path) -> Workspace:
         eval_split=args.eval_split,
         columns=columns_from(args),
         limit=args.limit,
+        min_length=args.min_length,
+        joined=getattr(args, "joined", 0),
+        seed=args.seed,
         teacher=resolve(args.teacher)[0] if getattr(args, "teacher", None) else None,
         answers_file=Path(args.answers) if getattr(args, "answers", None) else None,
         dropout=args.dropout,
@@ -124,12 +127,13 @@ def _top(workspace: Workspace, args: Namespace):
         gate_lr=args.gate_lr,
         ranking=args.ranking,
         score_temperature=args.score_temperature,
+        position=args.position,
         teaching=_teaching(args),
         masks=args.masks,
         soft=_soft(args),
         hard=settings_from(args),
     )
-    return top.run(workspace, options, _constraint(workspace, args, "before_layer")), options
+    return top.run(workspace, options, _constraint(workspace, args, args.position)), options
 
 
 def _fixed(workspace: Workspace, args: Namespace):

@@ -15,7 +15,8 @@ from . import answers, processes
 from .calibration.latency_table import LatencyTable
 from .calibration.measure import measure_latency_table
 from .data.encoding import Collator, encode
-from .data.reading import pick_split, read_dataset
+from .data.joining import joined_texts, label_by_teacher
+from .data.reading import DataError, pick_split, read_dataset
 from .data.task import Task, check_texts, find_columns, find_task
 from .evaluation import Evaluation, evaluate
 from .student import Student, Teaching
@@ -30,6 +31,7 @@ CALIBRATION_ROWS = 512
 class Workspace:
     """Tokenised data, a tokenizer, and an output folder with one sub-folder a stage.
 
+    joined: how many of the training rows are two texts joined, which only the teacher labels (data.joining).
     base: folder or hub id of the model to start from.   teacher: of the one that teaches; None: the same.
     answers_file: keeps what the teacher says; None: it is asked anew.
     train_rows, eval_rows: see data.encoding.encode.
@@ -44,6 +46,7 @@ class Workspace:
     train_rows: Sequence[dict]
     eval_rows: Sequence[dict]
     max_length: int
+    joined: int = 0
     teacher: str | None = None
     answers_file: Path | None = None
     dropout: float | None = None
@@ -94,20 +97,22 @@ class Workspace:
     def teach(self, model: nn.Module, teaching: Teaching, importance: bool = False) -> None:
         """Have the teacher, which is the untrained `model` unless another was named, speak on every training row (teacher.teach).
 
-        Nothing happens where nothing is taught.
+        Nothing happens where nothing is taught. Raises ValueError where rows have no label and no logits are taught either.
         """
+        if self.joined and not teaching.answers:
+            raise ValueError("joined texts have no labels but the teacher's: give its answers a share of the loss")
         if not (teaching or importance):
             return
         teacher = model if self.teacher is None else self._load(self.teacher)
         states = teaching.states > 0
         wanted = ["teacher_logits", *["teacher_state"] * states, *["teacher_importance"] * importance]
         of = self.answers_file and answers.fingerprint(teacher, self.train_rows)
-        if self.answers_file and answers.recall(self.answers_file, self.train_rows, of, wanted):
-            return
-        progress = self.progress and self.progress("teacher")
-        teach(teacher, self.train_rows, self.collator, importance=importance, states=states, progress=progress)
-        if self.answers_file and processes.is_first():
-            answers.keep(self.answers_file, self.train_rows, of)
+        if not (self.answers_file and answers.recall(self.answers_file, self.train_rows, of, wanted)):
+            progress = self.progress and self.progress("teacher")
+            teach(teacher, self.train_rows, self.collator, importance=importance, states=states, progress=progress)
+            if self.answers_file and processes.is_first():
+                answers.keep(self.answers_file, self.train_rows, of)
+        label_by_teacher(self.train_rows, self.task.regression)
 
     def evaluate(self, model: nn.Module) -> Evaluation:
         """Score a model on the evaluation rows, removing tokens for real."""
@@ -125,11 +130,15 @@ def open_workspace(
     eval_split: str | None = None,
     columns: dict[str, str | None] | None = None,
     limit: int | None = None,
+    min_length: int = 0,
+    joined: int = 0,
+    seed: int = 0,
     **options,
 ) -> Workspace:
     """Read and tokenise a data set.
 
     data: see data.reading.read_dataset.   columns: names given for text, pair, label.   limit: train on the first rows only.
+    min_length: train on rows of at least so many tokens.   joined: and on so many joins of two texts of any length, drawn by `seed`.
     Raises DataError for data that cannot be used.
     """
     splits = read_dataset(data)
@@ -139,13 +148,19 @@ def open_workspace(
     check_texts(held_out, task.columns)
     if limit is not None:
         training = training.select(range(min(limit, len(training))))
+    all_rows = encode(training, task, tokenizer, max_length)
+    train_rows = [row for row in all_rows if len(row["input_ids"]) >= min_length]
+    if not train_rows:
+        raise DataError(f"no training row of {data!r} has {min_length} tokens or more")
+    train_rows += joined_texts(all_rows, joined, max_length, seed)
     return Workspace(
         base=model,
         output=Path(output),
         tokenizer=tokenizer,
         task=task,
-        train_rows=encode(training, task, tokenizer, max_length),
+        train_rows=train_rows,
         eval_rows=encode(held_out, task, tokenizer, max_length),
         max_length=max_length,
+        joined=joined,
         **options,
     )

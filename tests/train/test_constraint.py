@@ -23,6 +23,16 @@ def test_target_rises_to_the_end_of_the_ramp():
     assert Lagrangian(0.6, ramp=0).target_at(0) == 0.6
 
 
+def test_target_rises_from_where_the_model_is():
+    """Not from 0, which would drive back what is saved already; a model that saves enough has its target at once."""
+    lagrangian = Lagrangian(0.6, ramp=0.5)
+    lagrangian.start_from(torch.tensor(0.2, requires_grad=True))
+    assert [lagrangian.target_at(p) for p in (0, 0.25, 0.5, 1)] == pytest.approx([0.2, 0.4, 0.6, 0.6])
+    assert [lagrangian.ramped(p) for p in (0, 0.25, 0.5, 1)] == pytest.approx([0, 0.5, 1, 1])
+    lagrangian.start_from(torch.tensor(0.9))
+    assert lagrangian.target_at(0) == pytest.approx(0.6)
+
+
 def test_penalty_by_hand():
     lagrangian = Lagrangian(0.6, ramp=0.5)
     with torch.no_grad():

@@ -204,3 +204,44 @@ def test_exported_pruning_is_the_methods():
     gates = RankGates(3, [1, 2], coarse="on")
     top = LearnedKeepRatios(gates, Constraint(FlopsCost(tiny_model().config, "before_layer"), 0.4)).pruning()
     assert top == tk.PruningConfig.top(gates.keep_ratios())
+
+
+def test_tokens_that_leave_at_once_change_no_answer():
+    """ToP's keep ratios a layer earlier, after the attention that ranks: the same logits, for fewer FLOPs."""
+    model = tiny_model()
+    rows = needle_rows(9, seed=3)
+    batch = COLLATOR(rows)
+    inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+    gates = RankGates(3, [1, 2], coarse="on")
+    with torch.no_grad():
+        gates.fine.copy_(torch.linspace(3, -3, 10).repeat(2, 1))
+    answers, flops = {}, {}
+    for position in ("before_layer", "after_attention"):
+        pruner = LearnedKeepRatios(gates, Constraint(FlopsCost(model.config, position), 0.4), position=position)
+        model.set_pruning(pruner.pruning())
+        with torch.no_grad():
+            output = model.eval()(**inputs, output_pruning=True)
+        answers[position] = output.logits
+        flops[position] = float(tk.flops.encoder_flops(output.pruning.kept_lengths, model.config).sum())
+        assert output.pruning.kept_lengths[2].sum() < batch["attention_mask"].sum()
+        # What the constraint counts is what that removal takes, but for whole tokens.
+        pruner.begin(0, 0.0)
+        pruner._cu_seqlens = functional.pad(batch["attention_mask"].sum(dim=1).cumsum(0), (1, 0))
+        pruner.penalty(0.0, None)
+        dense = float(tk.flops.dense_flops(batch["attention_mask"].sum(dim=1), model.config).sum())
+        assert 1 - pruner.saved == pytest.approx(flops[position] / dense, abs=0.05)
+    torch.testing.assert_close(answers["after_attention"], answers["before_layer"])
+    assert flops["after_attention"] < 0.9 * flops["before_layer"]
+
+
+@pytest.mark.parametrize("position", ["before_layer", "after_attention"])
+def test_gates_can_start_at_the_target(position):
+    """Open by one share in all layers, such that what is expected to run costs what the constraint allows."""
+    config = tiny_model().config
+    cost, initial = FlopsCost(config, position), torch.tensor([5, 0, 30, 17])
+    pruner = LearnedKeepRatios(RankGates(3, [1, 2], coarse="on"), Constraint(cost, 0.4), position=position)
+    pruner.start_at_target(initial)
+    assert 1 - float(cost(pruner.expected(initial), initial)) == pytest.approx(0.4, abs=1e-3)
+    keep = pruner.gates.keep_probability()
+    assert keep.tolist() == pytest.approx([float(keep[0])] * 2)
+    assert (pruner.gates.fine.diff(dim=1) <= 0).all()

@@ -6,7 +6,8 @@ import torch
 
 from .. import reference
 from .._extension import extension_status
-from ..ops.checks import COMPILED_FLOATS
+from .._gpu import has_triton
+from ..ops.checks import COMPILED_FLOATS, GPU_FLOATS
 from ..ops.schemas import NAMES
 
 # Bound once: an attribute look-up in torch.ops costs more than the checks of a small op.
@@ -18,10 +19,12 @@ COMPILED = extension_status().loaded
 
 
 def select_kernels(x: torch.Tensor, head_dim: int) -> SimpleNamespace:
-    """The registered ops, or the plain reference where the compiled kernels do not reach (float64, odd head sizes)."""
-    compiled = COMPILED and x.device.type == "cpu"
-    unreached = x.dtype not in COMPILED_FLOATS or head_dim % 8 or head_dim > 256
-    return REFERENCE if compiled and unreached else OPS
+    """The registered ops, or the plain reference where the device's kernels do not reach (float64, odd head sizes)."""
+    if x.device.type == "cpu":
+        reached = not COMPILED or (x.dtype in COMPILED_FLOATS and head_dim % 8 == 0 and head_dim <= 256)
+    else:
+        reached = not has_triton() or (x.dtype in GPU_FLOATS and head_dim <= 128)
+    return OPS if reached else REFERENCE
 
 
 def has_packed_linear(x: torch.Tensor) -> bool:

@@ -10,10 +10,12 @@ import math
 import torch
 
 from .._extension import extension_status
+from .._gpu import has_triton
 
-# The reference takes more dtypes than the compiled kernels.
+# The reference takes more dtypes than the kernels of either device.
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 COMPILED_FLOATS = (torch.float32, torch.bfloat16)
+GPU_FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 SCORES = (torch.float32, torch.float64)
 COMPILED_SCORES = (torch.float32,)
 MASKS = (torch.bool, torch.uint8, torch.int32, torch.int64, torch.float32)
@@ -272,16 +274,19 @@ def _packed_weight(weight, x, out_features, in_features=None, name="weight"):
 
 
 def _floats(x):
-    return COMPILED_FLOATS if _compiled(x) else FLOATS
+    device = _kernels(x)
+    return FLOATS if device is None else COMPILED_FLOATS if device == "cpu" else GPU_FLOATS
 
 
 def _scores(x):
-    return COMPILED_SCORES if _compiled(x) else SCORES
+    return SCORES if _kernels(x) is None else COMPILED_SCORES
 
 
-def _compiled(x):
-    """Whether the compiled kernels would run; what is no tensor is refused by the check that follows."""
-    return extension_status().loaded and isinstance(x, torch.Tensor) and x.device.type == "cpu"
+def _kernels(x):
+    """The device whose kernels would run, None for the reference; what is no tensor is refused by the check that follows."""
+    device = x.device.type if isinstance(x, torch.Tensor) else None
+    there = {"cpu": extension_status().loaded, "cuda": has_triton()}
+    return device if there.get(device) else None
 
 
 def _keep(importance, cu_seqlens, protected):

@@ -45,6 +45,9 @@ def _add_common(parser):
     group = parser.add_argument_group("training (the last stage, where there are two)")
     group.add_argument("--train-split", metavar="NAME", help="rows to train on (default: train)")
     group.add_argument("--limit", type=positive_int, metavar="N", help="train on the first N rows only")
+    group.add_argument(
+        "--min-length", type=int, default=0, metavar="N", help="leave out training texts of fewer tokens (default: none are left out)"
+    )
     group.add_argument("--epochs", type=float, default=2.0, metavar="X", help="default 2; may be a fraction")
     group.add_argument("--batch", type=positive_int, default=32, metavar="N", help="rows a step, over all processes (default 32)")
     group.add_argument("--lr", type=float, default=3e-5, metavar="X", help="learning rate of the weights (default 3e-5)")
@@ -69,6 +72,13 @@ def _add_distillation(parser):
         default=0.0,
         metavar="X",
         help="weight of the distillation of the state that the dense model's head reads (default 0: none)",
+    )
+    parser.add_argument(
+        "--joined",
+        type=int,
+        default=0,
+        metavar="N",
+        help="train on N more texts, each two of the training texts joined, that the dense model labels (default 0)",
     )
     parser.add_argument("--answers", metavar="FILE", help="keep what the dense model says there, for other trainings that it teaches")
     parser.add_argument(
@@ -128,6 +138,13 @@ def _add_top(parser):
         default=0.3,
         metavar="X",
         help="lets the task move the scores that rank, through a sigmoid of this width (default 0.3 mean scores; ToP: 0)",
+    )
+    group.add_argument(
+        "--position",
+        choices=("before_layer", "after_attention"),
+        default="before_layer",
+        help="where tokens leave: at the entry of the next layer, as in ToP (default), or right after the attention that ranked "
+        "them, which costs less for the same answers",
     )
     group.add_argument("--ranking", type=float, default=0.01, metavar="X", help="weight of the ranking distillation (default 0.01)")
 

@@ -43,7 +43,7 @@ class Lagrangian(nn.Module):
     """
 
     def __init__(self, target: float, ramp: float):
-        """target: sparsity to reach, in (0, 1).   ramp: share of the training, in [0, 1], in which the target rises from 0 to it.
+        """target: sparsity to reach, in (0, 1).   ramp: share of the training, in [0, 1], in which the target rises to it.
 
         Raises ValueError if one of them is out of its range.
         """
@@ -53,14 +53,24 @@ class Lagrangian(nn.Module):
         if not 0 <= ramp <= 1:
             raise ValueError(f"ramp must be a share of the training in [0, 1], got {ramp}")
         self.target, self.ramp = target, ramp
+        self.register_buffer("start", torch.tensor(0.0))
         self.linear = nn.Parameter(torch.tensor(0.0))
         self.quadratic = nn.Parameter(torch.tensor(0.0))
 
-    def target_at(self, progress: float) -> float:
-        """The target when `progress` of the training, in [0, 1], is over: linear from 0 up to the end of the ramp."""
+    def start_from(self, sparsity: Tensor) -> None:
+        """Let the target rise from what the model saves already, instead of 0: else it would be driven back there first."""
+        self.start.copy_(sparsity.detach().clamp(0.0, self.target))
+
+    def ramped(self, progress: float) -> float:
+        """How much of the ramp is over when `progress` of the training, in [0, 1], is."""
         if not 0 <= progress <= 1:
             raise ValueError(f"progress must be the share of the training that is over, in [0, 1], got {progress}")
-        return self.target if progress >= self.ramp else self.target * progress / self.ramp
+        return 1.0 if progress >= self.ramp else progress / self.ramp
+
+    def target_at(self, progress: float) -> float:
+        """The target when `progress` of the training is over: linear from the start up to the end of the ramp."""
+        start = float(self.start)
+        return start + (self.target - start) * self.ramped(progress)
 
     def forward(self, sparsity: Tensor, progress: float) -> Tensor:
         """The penalty, a scalar, for an expected sparsity (scalar, 1 - relative cost); gradients reach it and the multipliers."""

@@ -15,6 +15,8 @@ LIMIT = math.log(100.0)
 # As a keep ratio it leaves a text its first token and nothing else, which 0.0, no valid ratio, cannot say.
 FIRST_ONLY = 1e-9
 COARSE = ("learned", "on")
+# By how much the logits fall from the first rank to the last in `start_at_`.
+_SLOPE = 10.0
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,14 @@ class RankGates(nn.Module):
             self.coarse = nn.Parameter(coarse_logits)
         else:  # no parameter: one without a gradient stops data-parallel training
             self.register_buffer("coarse", coarse_logits)
+        self.clamp_()
+
+    @torch.no_grad()
+    def start_at_(self, ratio: float) -> None:
+        """Set the fine gates such that every layer keeps about this share: open before it, closed behind it, unsure around it."""
+        bins = self.fine.shape[1]
+        middles = (torch.arange(bins, device=self.fine.device) + 0.5) / bins
+        self.fine.copy_(((ratio - middles) * _SLOPE).expand_as(self.fine))
         self.clamp_()
 
     @torch.no_grad()

@@ -41,6 +41,8 @@ class ConstrainedPruner(nn.Module):
         pruned, dense = map(global_mean, self.constraint.cost.totals(lengths, initial))
         saved = 1 - pruned / dense
         self.saved = float(saved.detach())
+        if progress == 0:
+            self.lagrangian.start_from(saved)
         return self.lagrangian(saved, progress)
 
     def multiplier_groups(self) -> Iterable[dict]:

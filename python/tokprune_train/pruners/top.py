@@ -10,10 +10,13 @@ from torch import Tensor
 import tokprune_kernels as tk
 
 from ..objectives.constraint import expected_lengths
-from ..objectives.gates import RankGates, rank_weights
+from ..objectives.gates import FIRST_ONLY, RankGates, rank_weights
 from ..objectives.ragged import is_first_token, per_text_sum, rank_in_text, text_index
 from ..objectives.ranking import ranking_distillation
 from .base import ConstrainedPruner, Constraint
+
+
+_HALVINGS = 20
 
 
 class LearnedKeepRatios(ConstrainedPruner):
@@ -23,6 +26,9 @@ class LearnedKeepRatios(ConstrainedPruner):
     ranking: alpha of the ranking distillation from the teacher's last-layer importance, which falls to 1% of it as the
         constraint's target is reached.   ranked_layers: layers of the student that are taught so.
     seed: of the gates' samples, the same on every process and after resuming.
+    position: where the tokens leave that a layer's importance decides against. "before_layer": at the entry of the next layer, as in
+        ToP. "after_attention": at once, before the rest of their own layer, which nothing but their exit state needs: the same
+        states of the others for fewer FLOPs. The last layer then keeps the first token alone, the one that the head reads.
     masks: "attention", or "hidden" as in ToP's own training.
     score_temperature: ranks let no gradient reach the scores, so in ToP the task has no say in which tokens rank high. Where this
         is above 0, a score gets the gradient that it would have under a sigmoid of this width around the score at which the
@@ -42,12 +48,32 @@ class LearnedKeepRatios(ConstrainedPruner):
         seed: int = 0,
         masks: str = "attention",
         score_temperature: float = 0.0,
+        position: str = "before_layer",
     ):
         super().__init__(constraint)
+        self.position = position
         self.score_temperature = score_temperature
         self.gates, self.learning_rate, self.masks = gates, learning_rate, masks
         self.ranking, self.ranked_layers, self.seed = ranking, tuple(ranked_layers), seed
         self._scores: dict[int, Tensor] = {}
+
+    def expected(self, initial: Tensor) -> Tensor:
+        """(num_layers + 1, B) expected tokens of texts that have `initial` (B,), differentiable; see `expected_lengths`."""
+        keep = self.gates.keep_probability()
+        lengths = expected_lengths(keep, self.gates.layers, self.gates.num_layers, initial)
+        if self.position == "after_attention":
+            lengths = torch.cat([lengths[:-1], initial.clamp(max=1)[None]])
+        return lengths
+
+    @torch.no_grad()
+    def start_at_target(self, initial: Tensor) -> None:
+        """Open the gates as far as the constraint allows on texts of `initial` (B,) tokens, by the same share in every layer."""
+        low, high = 0.0, 1.0
+        for _ in range(_HALVINGS):
+            ratio = (low + high) / 2
+            self.gates.start_at_(ratio)
+            saved = 1 - float(self.constraint.cost(self.expected(initial), initial))
+            low, high = (low, ratio) if saved < self.constraint.target else (ratio, high)
 
     def begin(self, step: int, progress: float) -> None:
         """Forget the last batch and sample the gates for this one."""
@@ -72,13 +98,11 @@ class LearnedKeepRatios(ConstrainedPruner):
     def penalty(self, progress: float, teacher_importance: Tensor | None) -> Tensor:
         """The Lagrangian terms, and the ranking distillation."""
         initial = self._cu_seqlens.diff().float()
-        keep = self.gates.keep_probability()
-        lengths = expected_lengths(keep, self.gates.layers, self.gates.num_layers, initial)
-        penalty = self.constraint_penalty(lengths, initial, progress)
+        penalty = self.constraint_penalty(self.expected(initial), initial, progress)
         if self.ranking and self._scores:
             if teacher_importance is None:
                 raise ValueError("ranking distillation needs teacher_importance in the batch: run the teacher over the rows first")
-            ramped = self.lagrangian.target_at(progress) / self.constraint.target
+            ramped = self.lagrangian.ramped(progress)
             losses = [ranking_distillation(scores, teacher_importance, self._cu_seqlens) for scores in self._scores.values()]
             penalty = penalty + self.ranking * max(0.01, 1 - ramped) * torch.stack(losses).sum()
         return penalty
@@ -98,7 +122,10 @@ class LearnedKeepRatios(ConstrainedPruner):
 
     def pruning(self) -> tk.PruningConfig:
         """What was learned, for real removal."""
-        return tk.PruningConfig.top(keep_ratios=self.gates.keep_ratios())
+        ratios = self.gates.keep_ratios()
+        if self.position == "after_attention":
+            ratios = [*ratios[1:], FIRST_ONLY]
+        return tk.PruningConfig.top(keep_ratios=ratios, position=self.position)
 
 
 def _drawn(scores: Tensor, alive: Tensor, cu_seqlens: Tensor, kept: float, temperature: float) -> Tensor:

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from torch import nn
 from transformers import set_seed
 
+import tokprune_kernels as tk
+
+from ..calibration.fit import fit_to_target
 from ..calibration.scores import quantile_line, sample_scores
 from ..objectives.ltp import threshold_line
 from ..pruners.base import Constraint
@@ -22,7 +25,7 @@ class Options:
     """Of the method.
 
     start: the thresholds' first line ends above this share of the last layer's scores ("quantile line"), or
-    start_threshold: at this value, rising from 0 as in the paper.
+    start_threshold: at this value, rising from 0 as in the paper. Under a constraint the line is scaled until it meets it.
     regularizer: LTP's lambda, where there is no constraint.   temperature: first and last, in units of the median score.
     threshold_lr: learning rate of the thresholds in that unit.   teaching: what the dense model adds to the loss.
     """
@@ -49,6 +52,10 @@ def run(workspace: Workspace, options: Options, constraint: Constraint | None) -
         base = quantile_line(scores, options.start)
     else:
         base = threshold_line(options.start_threshold, len(scores))
+    if constraint is not None:
+        # From there on the constraint holds, and what is learned is where to prune, not how much.
+        start = tk.PruningConfig.ltp(base, score_denominator=options.score_denominator)
+        base = fit_to_target(model, start, constraint.cost, constraint.target, workspace.calibration_rows(), workspace.collator).values
     pruner = LearnedThresholds(
         base,
         unit=float(scores.median()),

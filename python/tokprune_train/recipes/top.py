@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import torch
 from torch import nn
 from transformers import set_seed
 
@@ -21,8 +22,8 @@ class Options:
     """Of the method.
 
     bins: rank bins a layer.   coarse: "learned" or "on", see RankGates.   gate_lr: learning rate of the gates.
-    ranking: alpha of the ranking distillation.   score_temperature: see LearnedKeepRatios.
-    fine_start: first logits of the first and the last bin.   teaching: what the dense model adds to the loss.
+    ranking: alpha of the ranking distillation.   score_temperature, position: see LearnedKeepRatios.
+    teaching: what the dense model adds to the loss.
     """
 
     bins: int = 10
@@ -30,8 +31,8 @@ class Options:
     gate_lr: float = 0.04
     ranking: float = 1e-2
     teaching: Teaching = Teaching()
-    fine_start: tuple[float, float] = (4.6, 0.5)
     score_temperature: float = 0.3
+    position: str = "before_layer"
     masks: str = "attention"
     soft: Settings = field(default_factory=Settings)
     hard: Settings = field(default_factory=Settings)
@@ -44,7 +45,7 @@ def run(workspace: Workspace, options: Options, constraint: Constraint) -> nn.Mo
     workspace.teach(model, options.teaching, importance=options.ranking > 0)
     layers = model.config.num_hidden_layers
     pruner = LearnedKeepRatios(
-        RankGates(layers, range(1, layers), options.bins, fine_start=options.fine_start, coarse=options.coarse),
+        RankGates(layers, range(1, layers), options.bins, coarse=options.coarse),
         constraint,
         learning_rate=options.gate_lr,
         ranking=options.ranking,
@@ -52,6 +53,9 @@ def run(workspace: Workspace, options: Options, constraint: Constraint) -> nn.Mo
         seed=options.soft.seed,
         masks=options.masks,
         score_temperature=options.score_temperature,
+        position=options.position,
     )
+    if options.coarse == "on":  # else the layers that prune are chosen first, as in ToP from none
+        pruner.start_at_target(torch.tensor([len(row["input_ids"]) for row in workspace.calibration_rows()]))
     workspace.run_stage("soft", Student(model, pruner, options.teaching), options.soft)
     return hard.run(workspace, model, pruner.pruning(), options.hard, options.teaching, constraint)
