@@ -152,7 +152,8 @@ def open_workspace(
     train_rows = [row for row in all_rows if len(row["input_ids"]) >= min_length]
     if not train_rows:
         raise DataError(f"no training row of {data!r} has {min_length} tokens or more")
-    train_rows += joined_texts(all_rows, joined, max_length, seed)
+    if joined:
+        train_rows += joined_texts(all_rows, joined, max_length, seed)
     return Workspace(
         base=model,
         output=Path(output),

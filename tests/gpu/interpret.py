@@ -39,6 +39,36 @@ def run(name: str, dtype: torch.dtype) -> list[tuple[str, int, float, float]]:
     return rows
 
 
+def run_whole(dtype: torch.dtype) -> list[tuple[str, int, float, float]]:
+    """gpu.encoder.run_encoder against the reference of the `encoder` op, which gives every token's last state."""
+    from tokprune_kernels.gpu.encoder import LayerTensors, Rules, run_encoder
+    from tokprune_kernels.reference.linear import unpack_weight
+
+    rows = []
+    for sample in GENERATORS["encoder"](torch.float32):
+        x, cu_seqlens, longest, weights, eps, heads, activation, scale, keep, topk, before = sample.args
+        given = dict(sample.kwargs)
+        if given.get("readout", 0) or not len(weights):
+            continue
+        expected = reference.encoder(*sample.args, **given)
+        tensors, hidden = [], x.shape[1]
+        for tensor, bias in zip(weights[::2], weights[1::2], strict=True):
+            inner = hidden if tensor.dim() == 1 else tensor.shape[1]
+            tensors += [tensor if tensor.dim() == 1 else unpack_weight(tensor, len(bias), inner).contiguous(), bias]
+        layers = [LayerTensors(*(t.to(dtype) for t in tensors[at : at + 12])) for at in range(0, len(tensors), 12)]
+        rules = Rules(heads, scale, activation, tuple(eps), tuple(keep), topk, before, given.get("protect_first", True))
+        out = torch.zeros_like(expected, dtype=dtype)
+        # Room for more tokens than there are: what lies past them must not matter.
+        spare = torch.full((5, hidden), float("nan"), dtype=dtype)
+        places = torch.cat([given["token_idx"], torch.full((5,), 10**9, dtype=torch.int32)])
+        protected = given.get("protected")
+        if protected is not None:
+            protected = torch.cat([protected, torch.ones(5, dtype=torch.bool)])
+        run_encoder(layers, rules, torch.cat([x.to(dtype), spare]), cu_seqlens, longest, places, out, given.get("denominators"), protected)
+        rows.append((sample.name, 0, difference(out, expected), sample.tolerance if dtype == torch.float32 else 5e-2))
+    return rows
+
+
 def call(function, sample, convert):
     """The results, or the tensor that was changed in place."""
     args, kwargs = torch.utils._pytree.tree_map(convert, copy.deepcopy((sample.args, sample.kwargs)))
@@ -73,6 +103,11 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--dtype", choices=EVERY, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--only", nargs="+", metavar="OP")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    args.out.write_text(json.dumps({name: run(name, getattr(torch, args.dtype)) for name in GPU_MODULES}))
+    dtype = getattr(torch, args.dtype)
+    results = {name: run(name, dtype) for name in GPU_MODULES if name in (args.only or GPU_MODULES)}
+    if "encoder" in (args.only or ["encoder"]):
+        results["encoder"] = run_whole(dtype)
+    args.out.write_text(json.dumps(results))

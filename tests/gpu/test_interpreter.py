@@ -8,7 +8,7 @@ from .conftest import DTYPES
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", GPU_MODULES)
+@pytest.mark.parametrize("name", [*GPU_MODULES, "encoder"])
 def test_matches_the_float64_reference(interpreted, name, dtype):
     rows = interpreted[dtype][name]
     assert rows

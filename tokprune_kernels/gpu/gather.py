@@ -8,7 +8,7 @@ import torch
 import triton
 import triton.language as tl
 
-from .launching import blocks, live_rows, on_device, power_of_two
+from .launching import blocks, given, live_rows, on_device, power_of_two
 
 
 @triton.jit
@@ -34,11 +34,21 @@ def gather_rows(
 
 
 @triton.jit
-def scatter_rows(x, index, out, rows_of_x, out_rows, width, ROWS: tl.constexpr, BLOCK: tl.constexpr):
-    """Grid (blocks of ROWS, blocks of BLOCK): out[index[i]] = x[i]; the other rows of `out` are left alone."""
+def scatter_rows(
+    x, index, out, flags, rows_of_x, out_rows, width, count, COUNTED: tl.constexpr, FLAGGED: tl.constexpr, ROWS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Grid (blocks of ROWS, blocks of BLOCK): out[index[i]] = x[i]; the other rows of `out` are left alone.
+
+    count: as in `gather_rows`.   flags: if FLAGGED, (T,) int8, and only the rows without one are moved.
+    """
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    if COUNTED:
+        rows_of_x = tl.minimum(rows_of_x, tl.load(count))
     row_mask = rows < rows_of_x
+    if FLAGGED:
+        row_mask = row_mask & (tl.load(flags + rows, mask=row_mask, other=1) == 0)
     target = tl.load(index + rows, mask=row_mask, other=-1)
     mask = ((target >= 0) & (target < out_rows))[:, None] & (columns[None, :] < width)
     values = tl.load(x + rows[:, None].to(tl.int64) * width + columns[None, :], mask=mask, other=0)
@@ -133,7 +143,7 @@ def gather_into(out, x, index, x_rows, count=None):
     grid, tile = _tiles(rows, out)
     with on_device(out):
         gather_rows[grid](
-            x, index, out, rows, x_rows, out.shape[1], x.stride(0), out if count is None else count,
+            x, index, out, rows, x_rows, out.shape[1], x.stride(0), given(count, index),
             COUNTED=count is not None, **tile,
         )  # fmt: skip
 
@@ -164,12 +174,21 @@ def pack(x, attention_mask):
 def unpack(packed, token_idx, batch, length):
     """As the op of that name."""
     padded = packed.new_zeros((batch * length, *packed.shape[1:]))
-    rows, out = as_integers(packed), as_integers(padded)
-    if rows.numel():
-        grid, tile = _tiles(rows.shape[0], rows)
-        with on_device(packed):
-            scatter_rows[grid](rows, token_idx, out, rows.shape[0], out.shape[0], rows.shape[1], **tile)
+    scatter_into(padded, packed, token_idx)
     return padded.unflatten(0, (batch, length))
+
+
+def scatter_into(out, x, index, count=None, flags=None):
+    """out[index[i]] = x[i] for the rows of x, or the first count[0] of them; with flags only for those that have none."""
+    rows, target = as_integers(x), as_integers(out)
+    if not rows.numel():
+        return
+    grid, tile = _tiles(rows.shape[0], rows)
+    with on_device(out):
+        scatter_rows[grid](
+            rows, index, target, given(flags, target), rows.shape[0], target.shape[0], rows.shape[1], given(count, index),
+            COUNTED=count is not None, FLAGGED=flags is not None, **tile,
+        )  # fmt: skip
 
 
 def store_exits_(out, x, token_idx, keep_idx):

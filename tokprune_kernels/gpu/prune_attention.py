@@ -4,6 +4,8 @@ After attention one kernel adds up the importance of a sequence, decides and cou
 a third one moves them into buffers of T rows. Only then the host asks how many there are, while the device works.
 """
 
+from dataclasses import dataclass
+
 import torch
 import triton
 import triton.language as tl
@@ -41,44 +43,59 @@ def score_and_flag(
     tl.store(counts + sequence, count)
 
 
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """keep_idx (T,), rows that stay, of which cu_seqlens[-1] count; flags (T,) int8 of them; importance (T,) float32."""
+
+    keep_idx: torch.Tensor
+    cu_seqlens: torch.Tensor
+    flags: torch.Tensor
+    importance: torch.Tensor
+
+
 def prune_attention(
     q, k, v, residual, cu_seqlens, max_seqlen, scale, threshold=None, keep_ratio=None, denominators=None, protected=None,
     protect_first=True,
 ):  # fmt: skip
     """As the op of that name."""
-    context, importance, keep_idx, new_cu_seqlens = attend_and_decide(
-        q, k, v, cu_seqlens, max_seqlen, scale, threshold, keep_ratio, denominators, protected, protect_first
-    )
-    kept_context, kept_residual = context.new_empty(context.shape), residual.new_empty(residual.shape)
-    count = new_cu_seqlens[-1:]
-    for out, x in ((kept_context, context), (kept_residual, residual)):
-        gather_into(out, x, keep_idx, x.shape[0], count)
-    kept = live_rows(new_cu_seqlens)
-    return kept_context[:kept], kept_residual[:kept], importance, keep_idx[:kept], new_cu_seqlens
-
-
-def attend_and_decide(
-    q, k, v, cu_seqlens, max_seqlen, scale, threshold=None, keep_ratio=None, denominators=None, protected=None,
-    protect_first=True,
-):  # fmt: skip
-    """context (T, N_h, d) of all rows, importance (T,), keep_idx (T,) with zeros past the count, new_cu_seqlens: no host sync."""
-    total, sequences = q.shape[0], cu_seqlens.shape[0] - 1
     context, partials = attend(q, k, v, cu_seqlens, max_seqlen, scale)
-    importance = q.new_empty(total, dtype=torch.float32)
-    keep_idx, new_cu_seqlens = cu_seqlens.new_zeros(total), cu_seqlens.new_zeros(sequences + 1)
-    if partials is None:
-        return context, importance, keep_idx, new_cu_seqlens
-    flags, counts = q.new_empty(total, dtype=torch.int8), cu_seqlens.new_empty(sequences)
+    if partials is None:  # no token at all
+        return context, residual.clone(), q.new_empty(0, dtype=torch.float32), cu_seqlens[:0].clone(), cu_seqlens.clone()
+    rule = (threshold, keep_ratio, protected, protect_first)
+    decided = decide(Scores(partials, q.shape[1], parts_of(q), denominators), cu_seqlens, *rule)
+    kept_context, kept_residual = context.new_empty(context.shape), residual.new_empty(residual.shape)
+    for out, x in ((kept_context, context), (kept_residual, residual)):
+        gather_into(out, x, decided.keep_idx, x.shape[0], decided.cu_seqlens[-1:])
+    kept = live_rows(decided.cu_seqlens)
+    return kept_context[:kept], kept_residual[:kept], decided.importance, decided.keep_idx[:kept], decided.cu_seqlens
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What is left to add up to the importance: partials (blocks, N_h, T), N_h, their layout (`parts_of`), denominators (B,) or None."""
+
+    partials: torch.Tensor
+    heads: int
+    parts: dict[str, int]
+    denominators: torch.Tensor | None
+
+
+def decide(scores, cu_seqlens, threshold, keep_ratio, protected, protect_first):
+    """Who stays by exactly one of the two rules: a Decision, without a host sync."""
+    total, sequences = scores.partials.shape[2], cu_seqlens.shape[0] - 1
+    importance, flags = (scores.partials.new_empty(total, dtype=dtype) for dtype in (torch.float32, torch.int8))
+    keep_idx, counts = cu_seqlens.new_empty(total), cu_seqlens.new_empty(sequences)
+    new_cu_seqlens = cu_seqlens.new_empty(sequences + 1)
     topk = threshold is None
     value, value_low = halves(keep_ratio) if topk else (threshold, 0.0)
-    with on_device(q):
+    with on_device(flags):
         score_and_flag[(sequences,)](
-            partials, importance, flags, counts, cu_seqlens, given(denominators, importance),
-            given(protected, flags).view(torch.int8), total, value, value_low, HEADS=q.shape[1],
-            BLOCK=RANK_BLOCK if topk else BLOCK, **parts_of(q),
-            DENOMINATORS=denominators is not None, TOPK=topk, PROTECTED=protected is not None, PROTECT_FIRST=protect_first,
+            scores.partials, importance, flags, counts, cu_seqlens, given(scores.denominators, importance),
+            given(protected, flags).view(torch.int8), total, value, value_low, HEADS=scores.heads, **scores.parts,
+            BLOCK=RANK_BLOCK if topk else BLOCK, DENOMINATORS=scores.denominators is not None, TOPK=topk,
+            PROTECTED=protected is not None, PROTECT_FIRST=protect_first,
         )  # fmt: skip
         place_rows[(sequences,)](
             flags, counts, cu_seqlens, keep_idx, new_cu_seqlens, total, BLOCK=BLOCK, COUNT_BLOCK=COUNT_BLOCK
         )
-    return context, importance, keep_idx, new_cu_seqlens
+    return Decision(keep_idx, new_cu_seqlens, flags, importance)
