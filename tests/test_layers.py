@@ -21,7 +21,7 @@ ALLOWED = {
     "gpu": ({"torch", "triton"}, {"ops", "gpu"}),
     "flops.py": ({"torch"}, {"pruning_config"}),
     "packing.py": ({"torch"}, {"ops"}),
-    "layers": ({"torch"}, {"_extension", "_gpu", "ops", "reference", "packing", "pruning_config", "layers"}),
+    "layers": ({"torch"}, {"_extension", "_gpu", "ops", "reference", "packing", "pruning_config", "layers", "gpu"}),
     "models": ({"torch", "transformers"}, {"layers", "packing", "pruning_config", "models"}),
 }
 # what the training side imports: packages, and of tokprune_kernels what is public beside the command line's tools

@@ -18,7 +18,9 @@ class PackedBatch:
     cu_seqlens: (B + 1,) int32 row bounds of the texts.   max_seqlen: length of the longest text.
     token_idx: (T,) int32 flat indices b * length + l, ascending.
     position: (T,) int32, each token's index among the live ones of its text.
-    starts_at_zero: every text's first live token is in column 0 (no left padding, no empty text).
+    starts_at_zero: every text's first live token is in column 0 (no left padding, no empty text); False where that is not known.
+    exact: T is the number of live tokens. Else only the device knows it, cu_seqlens[-1], and token_idx and position have
+        room for all batch * length, what lies past the live ones being of no meaning.
     """
 
     cu_seqlens: Tensor
@@ -28,6 +30,7 @@ class PackedBatch:
     batch: int
     length: int
     starts_at_zero: bool
+    exact: bool = True
 
     @classmethod
     def from_mask(cls, attention_mask: Tensor) -> PackedBatch:
@@ -49,22 +52,22 @@ class PackedBatch:
         return cls(cu_seqlens, longest, token_idx, position, batch, length, starts_at_zero)
 
     @classmethod
-    def unpadded(cls, batch: int, length: int, device: torch.device | str = "cpu") -> PackedBatch:
-        """All batch x length tokens are live."""
+    def unpadded(cls, batch: int, length: int, device: torch.device | str = "cpu", exact: bool = True) -> PackedBatch:
+        """All batch x length tokens are live; with exact=False described as a batch that might have padding."""
         index = torch.arange(batch * length, dtype=torch.int32, device=device)
         bounds = torch.arange(batch + 1, dtype=torch.int32, device=device) * length
         longest = length if batch else 0
-        return cls(bounds, longest, index, index % max(length, 1), batch, length, length > 0 or batch == 0)
+        return cls(bounds, longest, index, index % max(length, 1), batch, length, length > 0 or batch == 0, exact)
 
     @property
     def total(self) -> int:
-        """T, the number of live tokens."""
+        """T, the number of live tokens, or of rows that there is room for."""
         return self.token_idx.shape[0]
 
     @property
     def has_padding(self) -> bool:
         """Whether any of the batch x length places is not live."""
-        return self.total != self.batch * self.length
+        return not self.exact or self.total != self.batch * self.length
 
     @property
     def lengths(self) -> Tensor:

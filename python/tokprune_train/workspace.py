@@ -14,17 +14,19 @@ import tokprune_kernels as tk
 from . import answers, processes
 from .calibration.latency_table import LatencyTable
 from .calibration.measure import measure_latency_table
+from .calibration.starts import nearest_start
 from .data.encoding import Collator, encode
 from .data.joining import joined_texts, label_by_teacher
 from .data.reading import DataError, pick_split, read_dataset
 from .data.task import Task, check_texts, find_columns, find_task
 from .evaluation import Evaluation, evaluate
+from .pruners.base import Constraint
 from .student import Student, Teaching
 from .teacher import teach
 from .trainer import Settings, StudentTrainer, train
 
 RESULT = "result.json"
-CALIBRATION_ROWS = 512
+CALIBRATION_ROWS, START_ROWS = 512, 128
 
 
 @dataclass
@@ -85,6 +87,11 @@ class Workspace:
     def calibration_rows(self) -> Sequence[dict]:
         """Some training rows, evenly spread, for what is measured before or between stages."""
         return self.train_rows[:: max(1, len(self.train_rows) // CALIBRATION_ROWS)][:CALIBRATION_ROWS]
+
+    def nearest_start(self, model: nn.Module, shapes: Sequence[tk.PruningConfig], constraint: Constraint) -> tk.PruningConfig:
+        """See calibration.starts; on few rows, which many forward passes go over."""
+        rows = self.calibration_rows()[:: CALIBRATION_ROWS // START_ROWS]
+        return nearest_start(model, shapes, constraint.cost, constraint.target, rows, self.collator)
 
     def latency_table(self, texts: int) -> LatencyTable:
         """Time of the model's layers on this machine, in batches of `texts` texts as long as the training rows; also saved."""

@@ -69,6 +69,47 @@ def run_whole(dtype: torch.dtype) -> list[tuple[str, int, float, float]]:
     return rows
 
 
+def run_models(dtype: torch.dtype) -> list[tuple[str, int, float, float]]:
+    """Whole models packed and run without a host sync, against the same model on the CPU's kernels."""
+    from transformers import BertConfig, BertForSequenceClassification, BertModel
+
+    import tokprune_kernels as tk
+    from tokprune_kernels.layers import without_sync
+    from tokprune_kernels.models import encoder
+
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=50, hidden_size=48, num_hidden_layers=3, num_attention_heads=3, intermediate_size=70,
+        max_position_embeddings=64, initializer_range=0.3,
+    )  # fmt: skip
+    ids, lengths = torch.randint(5, 50, (5, 40)), torch.tensor([40, 1, 0, 17, 33])
+    right = torch.arange(40) < lengths[:, None]
+    rules = {
+        "dense": tk.PruningConfig.dense(),
+        "ltp": tk.PruningConfig.ltp([0.01, 0.02, 0.04]),
+        "top": tk.PruningConfig.top([1.0, 0.6, 0.5]),
+        "top after attention": tk.PruningConfig.top([0.7, 0.6, 0.5], position="after_attention"),
+        "protected": tk.PruningConfig.ltp([0.02, 0.03, 0.05], protected_token_ids=(7, 9), score_denominator="initial"),
+        "first may go": tk.PruningConfig.top([1.0, 0.4, 0.3], protect_first=False),
+    }
+    rows = []
+    for kind in (BertModel, BertForSequenceClassification):
+        model = kind(config).eval()
+        for name, rule in rules.items():
+            model = tk.prune_model(model, rule)
+            for side, mask in (("right", right.long()), ("left", right.flip(1).float()), ("no mask", None)):
+                results = []
+                for mode in ("exact", "graph"):
+                    model.set_gpu_mode(mode)
+                    encoder.available = lambda device: True  # the interpreter's device is the CPU
+                    with torch.inference_mode():
+                        results.append(model(ids, attention_mask=mask).to_tuple())
+                    encoder.available = without_sync.available
+                for number, (exact, graph) in enumerate(zip(*results, strict=True)):
+                    rows.append((f"{kind.__name__} {name} {side}", number, difference(graph, exact), 3e-5))
+    return rows
+
+
 def call(function, sample, convert):
     """The results, or the tensor that was changed in place."""
     args, kwargs = torch.utils._pytree.tree_map(convert, copy.deepcopy((sample.args, sample.kwargs)))
@@ -110,4 +151,6 @@ if __name__ == "__main__":
     results = {name: run(name, dtype) for name in GPU_MODULES if name in (args.only or GPU_MODULES)}
     if "encoder" in (args.only or ["encoder"]):
         results["encoder"] = run_whole(dtype)
+    if "models" in (args.only or ["models"]) and dtype == torch.float32:  # the CPU has no kernels for float16
+        results["models"] = run_models(dtype)
     args.out.write_text(json.dumps(results))

@@ -5,7 +5,7 @@ import tokprune_kernels as tk
 import torch
 from tokprune_train.objectives.cost import FlopsCost
 from tokprune_train.objectives.distillation import prediction_distillation, state_distillation
-from tokprune_train.objectives.gates import RankGates
+from tokprune_train.objectives.gates import FIRST_ONLY, RankGates
 from tokprune_train.objectives.ranking import ranking_distillation
 from tokprune_train.pruners.base import Constraint
 from tokprune_train.pruners.ltp import LearnedThresholds
@@ -234,14 +234,16 @@ def test_tokens_that_leave_at_once_change_no_answer():
     assert flops["after_attention"] < 0.9 * flops["before_layer"]
 
 
-@pytest.mark.parametrize("position", ["before_layer", "after_attention"])
-def test_gates_can_start_at_the_target(position):
-    """Open by one share in all layers, such that what is expected to run costs what the constraint allows."""
-    config = tiny_model().config
-    cost, initial = FlopsCost(config, position), torch.tensor([5, 0, 30, 17])
-    pruner = LearnedKeepRatios(RankGates(3, [1, 2], coarse="on"), Constraint(cost, 0.4), position=position)
-    pruner.start_at_target(initial)
-    assert 1 - float(cost(pruner.expected(initial), initial)) == pytest.approx(0.4, abs=1e-3)
-    keep = pruner.gates.keep_probability()
-    assert keep.tolist() == pytest.approx([float(keep[0])] * 2)
+@pytest.mark.parametrize(
+    ("position", "ratios"), [("before_layer", [1.0, 0.7, 0.4]), ("after_attention", [0.7, 0.4, FIRST_ONLY])]
+)
+def test_gates_can_start_from_ratios(position, ratios):
+    """What comes out of them untrained is what went in, and about that much is expected to stay."""
+    pruner = LearnedKeepRatios(RankGates(3, [1, 2], coarse="on"), Constraint(FlopsCost(tiny_model().config, position), 0.4), position=position)
+    start = tk.PruningConfig.top(ratios, position=position)
+    pruner.start_from(start)
+    assert pruner.pruning().keep_ratios == pytest.approx(start.keep_ratios)
+    assert pruner.gates.keep_probability().tolist() == pytest.approx([0.7, 0.4], abs=0.03)
     assert (pruner.gates.fine.diff(dim=1) <= 0).all()
+    pruner.gates.start_at_([1.0, 0.5])
+    assert pruner.gates.keep_probability()[0] > 0.95

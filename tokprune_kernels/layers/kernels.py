@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import torch
+from torch import Tensor
 
 from .. import reference
 from .._extension import extension_status
@@ -13,6 +14,9 @@ from ..ops.schemas import NAMES
 # Bound once: an attribute look-up in torch.ops costs more than the checks of a small op.
 OPS = SimpleNamespace(**{name: getattr(torch.ops.tokprune, name).default for name in NAMES})
 REFERENCE = SimpleNamespace(**{name: getattr(reference, name) for name in NAMES})
+
+# How layers are "packed" for a GPU: their weights as torch has them, read where they are; only query, key and value are joined.
+GPU_LAYOUT = SimpleNamespace(pack_weight=Tensor.contiguous, packed_linear=None, add_layer_norm=OPS.add_layer_norm)
 
 # Read once: the loop asks at every forward.
 COMPILED = extension_status().loaded

@@ -18,17 +18,17 @@ View = Callable[[nn.Module], LayerModules]
 
 
 class PackedStack:
-    """Layers packed for activations of `dtype`.
+    """Layers packed for activations of `dtype` on a kind of `device`.
 
     layers: as the Python loop runs them.   whole: as one op runs them, or None if a part of them is no plain module.
     parts: the linear layers that were packed.
     """
 
-    def __init__(self, views: Sequence[LayerModules], dtype: torch.dtype, kernels: SimpleNamespace):
-        self.dtype = dtype
+    def __init__(self, views: Sequence[LayerModules], dtype: torch.dtype, kernels: SimpleNamespace, device: str = "cpu"):
+        self.dtype, self.packed_for = dtype, (dtype, kernels, device)
         # Not inference tensors: those could not be used outside torch.inference_mode later.
         with torch.inference_mode(False), torch.no_grad():
-            self.packed = [pack_layer(view, dtype, kernels) for view in views]
+            self.packed = [pack_layer(view, dtype, kernels, device) for view in views]
         self.layers: list[Layer] = [one.layer for one in self.packed]
         self.whole = WholeEncoder.of(self.packed, views)
 
@@ -41,10 +41,10 @@ class PackedStack:
 class Snapshot(PackedStack):
     """A packed stack that notices when it is no longer true to its modules."""
 
-    def __init__(self, layers: nn.ModuleList, view: View, dtype: torch.dtype, kernels: SimpleNamespace):
+    def __init__(self, layers: nn.ModuleList, view: View, dtype: torch.dtype, kernels: SimpleNamespace, device: str = "cpu"):
         views = [view(layer) for layer in layers]
         watch = Watch(layers, views)
-        super().__init__(views, dtype, kernels)
+        super().__init__(views, dtype, kernels, device)
         watch.rely_on(self.packed)
         self.holds = watch.holds
 
@@ -59,11 +59,14 @@ class PackedLayers:
     def __init__(self) -> None:
         self._snapshot: Snapshot | None = None
 
-    def get(self, layers: nn.ModuleList, view: View, dtype: torch.dtype, kernels: SimpleNamespace) -> Snapshot:
-        """The layers for activations of `dtype`; packs the weights if that was not done or something has changed."""
+    def get(
+        self, layers: nn.ModuleList, view: View, dtype: torch.dtype, kernels: SimpleNamespace, device: str = "cpu"
+    ) -> Snapshot:
+        """The layers for activations of `dtype` on a kind of device; packs the weights if that was not done or something has changed."""
         snapshot = self._snapshot  # one read, one write: threads may at worst pack twice
-        if snapshot is None or snapshot.dtype != dtype or len(snapshot.layers) != len(layers) or not snapshot.holds():
-            snapshot = self._snapshot = Snapshot(layers, view, dtype, kernels)
+        fits = snapshot is not None and snapshot.packed_for == (dtype, kernels, device)
+        if not fits or len(snapshot.layers) != len(layers) or not snapshot.holds():
+            snapshot = self._snapshot = Snapshot(layers, view, dtype, kernels, device)
         return snapshot
 
     def clear(self) -> None:

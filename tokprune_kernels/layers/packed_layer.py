@@ -42,7 +42,8 @@ class PackedPart:
         rows, columns = tuple(map(len, weights)), weights[0].shape[1]
         biases = [w.new_zeros(len(w)) if module.bias is None else module.bias for w, module in zip(weights, modules)]
         joined = biases[0] if len(biases) == 1 and biases[0].is_contiguous() else torch.cat(biases)
-        return cls(modules, rows, columns, kernels.pack_weight(torch.cat(weights)), joined)
+        together = weights[0].contiguous() if len(weights) == 1 else torch.cat(weights)
+        return cls(modules, rows, columns, kernels.pack_weight(together), joined)
 
     @property
     def out_features(self) -> int:
@@ -87,19 +88,19 @@ class PackedLayer:
         return [*(module for part in self.parts for module in part.modules), *self.norms]
 
 
-def unpackable(modules: LayerModules, dtype: torch.dtype) -> list[nn.Module]:
-    """The linear layers and LayerNorms that must be called as the modules they are, in layers of this dtype."""
+def unpackable(modules: LayerModules, dtype: torch.dtype, device: str = "cpu") -> list[nn.Module]:
+    """The linear layers and LayerNorms that must be called as the modules they are, in layers of this dtype and kind of device."""
     linears = (modules.query, modules.key, modules.value, modules.attention_out, modules.up, modules.down)
     norms = (modules.norm_attention, modules.norm_output)
     return [
-        *(linear for linear in linears if not (type(linear) is nn.Linear and _is_plain(linear, dtype))),
-        *(norm for norm in norms if not (_fusable(norm) and _is_plain(norm, dtype))),
+        *(linear for linear in linears if not (type(linear) is nn.Linear and _is_plain(linear, dtype, device))),
+        *(norm for norm in norms if not (_fusable(norm) and _is_plain(norm, dtype, device))),
     ]
 
 
-def pack_layer(modules: LayerModules, dtype: torch.dtype, kernels: SimpleNamespace) -> PackedLayer:
-    """The layer, for activations of this dtype, with every part packed that can be."""
-    called = unpackable(modules, dtype)
+def pack_layer(modules: LayerModules, dtype: torch.dtype, kernels: SimpleNamespace, device: str = "cpu") -> PackedLayer:
+    """The layer, for activations of this dtype and kind of device, with every part packed that can be."""
+    called = unpackable(modules, dtype, device)
 
     def linear(*parts: nn.Module, dropout: nn.Module | None = None) -> PackedPart | None:
         dropped = dropout is not None and dropout.training
@@ -135,8 +136,8 @@ def pack_layer(modules: LayerModules, dtype: torch.dtype, kernels: SimpleNamespa
     return PackedLayer(layer, packed, fused, weights, (norms[0].eps, norms[1].eps))
 
 
-def _is_plain(module: nn.Module, dtype: torch.dtype) -> bool:
-    """Whether calling the module does nothing but its class's arithmetic on ordinary CPU parameters of this dtype."""
+def _is_plain(module: nn.Module, dtype: torch.dtype, device: str) -> bool:
+    """Whether calling the module does nothing but its class's arithmetic on ordinary parameters of this dtype and device."""
     parameters = [p for p in module._parameters.values() if p is not None]
     return (
         {"weight", "bias"} <= module._parameters.keys()
@@ -144,7 +145,7 @@ def _is_plain(module: nn.Module, dtype: torch.dtype) -> bool:
         and not module._forward_pre_hooks
         and "forward" not in module.__dict__
         and all(type(p) in (nn.Parameter, Tensor) and not p.is_inference() for p in parameters)
-        and all(p.device.type == "cpu" and p.dtype == dtype for p in parameters)
+        and all(p.device.type == device and p.dtype == dtype for p in parameters)
     )
 
 

@@ -15,11 +15,12 @@ from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttenti
 from ..layers.compute import ROW_MULTIPLE, module_layer
 from ..layers.exits import ExitBuffer, ExitList, Exits
 from ..layers.frozen import FrozenLayers
-from ..layers.kernels import OPS, has_packed_linear, select_kernels
+from ..layers.kernels import GPU_LAYOUT, OPS, has_packed_linear, select_kernels
 from ..layers.loop import Alive, Run, run_layers
 from ..layers.packed import PackedLayers, PackedStack
 from ..layers.recorder import HiddenStates, Recorder
 from ..layers.soft import run_soft_layers
+from ..layers.without_sync import GRAPH_PLACES, MODES, GraphEncoder, available
 from ..packing import first_rows
 from ..pruning_config import PruningConfig
 from .adapters import Adapter
@@ -44,6 +45,8 @@ class PrunedEncoder(nn.Module):
         self.argument_names = tuple(inspect.signature(base.forward).parameters)
         self.hook_handles: list[RemovableHandle] = []
         self.packed_layers = PackedLayers()
+        self.graphs = GraphEncoder()
+        self.gpu_mode = "auto"
         self.set_pruning(pruning)
 
     def set_pruning(self, pruning: PruningConfig | Mapping | None) -> None:
@@ -55,6 +58,42 @@ class PrunedEncoder(nn.Module):
         pruning.validate(len(self.layer))
         self.pruning = pruning
         self.config.pruning = pruning.to_dict()
+
+    def set_gpu_mode(self, mode: str) -> None:
+        """How inference runs on a GPU, with the same results to rounding.
+
+        "exact": tokens are counted on the host, once for the input and once for each layer that prunes; any size, library products.
+        "graph": the host never waits; one CUDA graph for each size of batch, with room for all its padding.
+        "auto" (default): "graph" for small batches (layers.without_sync.GRAPH_PLACES), where launches and waiting take the time.
+
+        Raises ValueError for another mode.
+        """
+        if mode not in MODES:
+            raise ValueError(f"mode must be one of {', '.join(map(repr, MODES))}, got {mode!r}")
+        self.gpu_mode = mode
+
+    def runs_without_sync(self, call: Call, tokens: Tensor) -> bool:
+        """Whether a call with this input, (B, L) or (B, L, H), is to be packed and run without a host sync."""
+        if self.gpu_mode == "exact" or not available(tokens.device) or not tokens.numel():
+            return False
+        weight = next(self.layer.parameters())
+        inference = not (self.training or torch.is_grad_enabled() or torch.compiler.is_compiling())
+        asked = call.output_pruning or call.soft_pruning is not None or call.output_hidden_states not in (None, False)
+        wanted = self.gpu_mode == "graph" or (
+            weight.dtype != torch.float32 and tokens.shape[0] * tokens.shape[1] <= GRAPH_PLACES
+        )
+        head_dim = self.config.hidden_size // self.config.num_attention_heads
+        return (
+            wanted
+            and inference
+            and not asked
+            and not torch.is_autocast_enabled(tokens.device.type)
+            and select_kernels(weight, head_dim) is OPS
+            and self._gpu_stack(weight).whole is not None
+        )
+
+    def _gpu_stack(self, x: Tensor) -> PackedStack:
+        return self.packed_layers.get(self.layer, self.adapter.layer_modules, x.dtype, GPU_LAYOUT, x.device.type)
 
     @property
     def is_frozen(self) -> bool:
@@ -76,6 +115,7 @@ class PrunedEncoder(nn.Module):
         """As nn.Module.train; packed weights are dropped, since weights that train change under them."""
         if mode:
             self.packed_layers.clear()
+            self.graphs.clear()
         return super().train(mode)
 
     def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None, **kwargs: Any):
@@ -86,6 +126,8 @@ class PrunedEncoder(nn.Module):
                 "a pruned encoder runs only inside its model: call model(...), not model.encoder(...) or model.forward(...)"
             )
         x = hidden_states.squeeze(0)
+        if not call.batch.exact:
+            return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=self._run_without_sync(x, call))
         if self.is_frozen:
             self.layer.check_call(x, self.training)
         if torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in self.parameters())):
@@ -98,6 +140,11 @@ class PrunedEncoder(nn.Module):
         else:
             output = self._run(x, call)
         return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=output)
+
+    def _run_without_sync(self, x: Tensor, call: Call) -> Tensor:
+        first_only = call.pooled_only and self.pruning.protect_first
+        states = self.graphs.run(self._gpu_stack(x).whole, x, call.batch, self.pruning, call.protected, first_only)
+        return states[:, None] if first_only else states
 
     def _runs_packed(self, x: Tensor) -> bool:
         return (

@@ -61,7 +61,7 @@ def enter_base(base: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tu
     wanted = arguments.pop("output_hidden_states", None)
     call.output_hidden_states = base.config.output_hidden_states if wanted is None else wanted
     call.pooled_only = call.pooled_only and base.encoder.adapter.pools_first_token(base)
-    call.batch = pack_inputs(base.config, arguments)
+    call.batch = pack_inputs(base.config, arguments, lambda tokens: base.encoder.runs_without_sync(call, tokens))
     call.protected = protected_tokens(base.encoder.pruning.protected_token_ids, arguments)
     return (), arguments
 
@@ -108,7 +108,10 @@ def _selected(states: tuple[Tensor, ...], wanted: bool | int | list[int]) -> tup
 
 def _first_live(restored: Tensor, batch: PackedBatch) -> Tensor:
     """(B, 1, H): the state of each text's first live token; that of column 0, zeros, for an empty text."""
-    columns = torch.zeros(batch.batch, dtype=torch.long, device=restored.device)
-    starts, texts = batch.cu_seqlens[:-1], batch.lengths > 0
-    columns[texts] = batch.token_idx[starts[texts]].long() % batch.length
-    return restored[torch.arange(batch.batch, device=restored.device), columns][:, None]
+    if not batch.total:
+        return restored[:, :1]
+    texts = torch.arange(batch.batch, device=restored.device)
+    # An empty text has no first token, and the last text's start may lie past all rows: column 0, without asking the device.
+    starts = batch.cu_seqlens[:-1].clamp(max=batch.total - 1)
+    columns = torch.where(batch.lengths > 0, batch.token_idx[starts.long()].long() % batch.length, 0)
+    return restored[texts, columns][:, None]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..layers.without_sync import capacity_batch
 from ..packing import PackedBatch
 
 _UNSUPPORTED = {
@@ -31,16 +33,17 @@ def refuse_unsupported(config: Any, arguments: dict[str, Any]) -> None:
         raise ValueError("a decoder cannot be pruned: set config.is_decoder=False for an encoder")
 
 
-def pack_inputs(config: Any, arguments: dict[str, Any]) -> PackedBatch:
+def pack_inputs(config: Any, arguments: dict[str, Any], without_sync: Callable[[Tensor], bool] = lambda _: False) -> PackedBatch:
     """Replace the padded input in `arguments` by the packed one, (1, T), in place; returns where its tokens belong.
 
+    without_sync: says of the input (B, L, ...) whether to pack it into all of its B * L rows, so that the host need not wait.
     Positions count live tokens only, so that padding of any kind is moot; a caller's own position_ids are used as given.
     Raises ValueError or TypeError naming the argument that is wrong.
     """
     name, tokens = _tokens(arguments)
     batch, length = tokens.shape[:2]
     mask = arguments.get("attention_mask")
-    packed = _packed_batch(mask, batch, length, tokens.device)
+    packed = _packed_batch(mask, batch, length, tokens.device, without_sync(tokens))
     arguments[name] = packed.select(tokens)[None]
     token_types = arguments.get("token_type_ids")
     if token_types is not None:
@@ -89,9 +92,9 @@ def _tokens(arguments: dict[str, Any]) -> tuple[str, Tensor]:
     return name, tokens
 
 
-def _packed_batch(mask: Any, batch: int, length: int, device: torch.device) -> PackedBatch:
+def _packed_batch(mask: Any, batch: int, length: int, device: torch.device, without_sync: bool) -> PackedBatch:
     if mask is None:
-        return PackedBatch.unpadded(batch, length, device)
+        return PackedBatch.unpadded(batch, length, device, exact=not without_sync)
     if not isinstance(mask, Tensor):
         raise TypeError(f"attention_mask must be a torch.Tensor, got {type(mask).__name__}")
     if mask.dim() != 2:
@@ -103,7 +106,7 @@ def _packed_batch(mask: Any, batch: int, length: int, device: torch.device) -> P
         raise ValueError(f"attention_mask must have the shape of the input, {(batch, length)}, got {tuple(mask.shape)}")
     if mask.is_complex():
         raise TypeError(f"attention_mask must be of a real dtype, got {mask.dtype}")
-    return PackedBatch.from_mask(mask.to(device))
+    return capacity_batch(mask.to(device)) if without_sync else PackedBatch.from_mask(mask.to(device))
 
 
 def _expanded(name: str, values: Any, batch: int, length: int) -> Tensor:

@@ -23,7 +23,7 @@ def prune_model(model: nn.Module, pruning: PruningConfig | Mapping | None) -> nn
 
     Returns:
         the same model, with `model.set_pruning(pruning)` for later changes, `config.pruning` set,
-        `model.freeze_for_inference()` and `model.unfreeze()` (see `freezing`), and `model(..., output_pruning=True)`
+        `model.freeze_for_inference()` and `model.unfreeze()` (see `freezing`), `model.set_gpu_mode(mode)` (see `PrunedEncoder`), and `model(..., output_pruning=True)`
         giving `out.pruning` (see PruningOutput). Heads that read only the pooled first
         token (sequence classification, multiple choice, next sentence) skip restoring the padded states unless hidden
         states are asked for.
@@ -46,7 +46,7 @@ def prune_model(model: nn.Module, pruning: PruningConfig | Mapping | None) -> nn
 
 
 def _give_methods(model: nn.Module, encoder: PrunedEncoder) -> None:
-    model.set_pruning = encoder.set_pruning
+    model.set_pruning, model.set_gpu_mode = encoder.set_pruning, encoder.set_gpu_mode
     # Bound by partial, which unlike a bound method of another name can be pickled and copied with the model.
     model.freeze_for_inference = partial(freeze_for_inference, model)
     model.unfreeze = partial(unfreeze, model)

@@ -115,7 +115,7 @@ def _add_ltp(parser):
     group = parser.add_argument_group("thresholds")
     group.add_argument("--regularizer", type=float, default=0.05, metavar="X", help="LTP's lambda, without --speedup (default 0.05)")
     group.add_argument(
-        "--start", type=float, default=0.3, metavar="X", help="share of the last layer's scores below its first threshold (default 0.3)"
+        "--start", type=float, default=0.3, metavar="X", help="share of the last layer's scores below its first threshold, without --speedup (default 0.3)"
     )
     group.add_argument("--start-threshold", type=float, metavar="X", help="instead: the last layer's first threshold itself, as in the paper")
     group.add_argument(

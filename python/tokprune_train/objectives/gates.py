@@ -17,6 +17,7 @@ FIRST_ONLY = 1e-9
 COARSE = ("learned", "on")
 # By how much the logits fall from the first rank to the last in `start_at_`.
 _SLOPE = 10.0
+_NEARLY_OPEN = 2.0
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,18 @@ class RankGates(nn.Module):
         self.clamp_()
 
     @torch.no_grad()
-    def start_at_(self, ratio: float) -> None:
-        """Set the fine gates such that every layer keeps about this share: open before it, closed behind it, unsure around it."""
+    def start_at_(self, ratios: Sequence[float]) -> None:
+        """Set the fine gates such that each layer keeps about its ratio: open up to it, closed beyond it, unsure around it.
+
+        A ratio of 1 leaves all of a layer's gates nearly open.
+        """
         bins = self.fine.shape[1]
         middles = (torch.arange(bins, device=self.fine.device) + 0.5) / bins
-        self.fine.copy_(((ratio - middles) * _SLOPE).expand_as(self.fine))
+        wanted = self.fine.new_tensor(list(ratios))[:, None]
+        # A gate whose logit is `even` is open with one half.
+        even = -torch.logit(open_probability(self.fine.new_zeros(())))
+        logits = even + (wanted - middles) * _SLOPE
+        self.fine.copy_(torch.where(wanted < 1, logits, logits.clamp(min=_NEARLY_OPEN)))
         self.clamp_()
 
     @torch.no_grad()

@@ -16,9 +16,6 @@ from ..objectives.ranking import ranking_distillation
 from .base import ConstrainedPruner, Constraint
 
 
-_HALVINGS = 20
-
-
 class LearnedKeepRatios(ConstrainedPruner):
     """Which share of the tokens alive enters each layer, ranked by the importance of the layer before.
 
@@ -65,15 +62,10 @@ class LearnedKeepRatios(ConstrainedPruner):
             lengths = torch.cat([lengths[:-1], initial.clamp(max=1)[None]])
         return lengths
 
-    @torch.no_grad()
-    def start_at_target(self, initial: Tensor) -> None:
-        """Open the gates as far as the constraint allows on texts of `initial` (B,) tokens, by the same share in every layer."""
-        low, high = 0.0, 1.0
-        for _ in range(_HALVINGS):
-            ratio = (low + high) / 2
-            self.gates.start_at_(ratio)
-            saved = 1 - float(self.constraint.cost(self.expected(initial), initial))
-            low, high = (low, ratio) if saved < self.constraint.target else (ratio, high)
+    def start_from(self, pruning: tk.PruningConfig) -> None:
+        """Set the gates to the keep ratios of a configuration such as `pruning()` gives."""
+        ratios = pruning.keep_ratios
+        self.gates.start_at_(ratios[:-1] if self.position == "after_attention" else ratios[1:])
 
     def begin(self, step: int, progress: float) -> None:
         """Forget the last batch and sample the gates for this one."""

@@ -7,10 +7,8 @@ from dataclasses import dataclass, field
 from torch import nn
 from transformers import set_seed
 
-import tokprune_kernels as tk
-
-from ..calibration.fit import fit_to_target
 from ..calibration.scores import quantile_line, sample_scores
+from ..calibration.starts import threshold_shapes
 from ..objectives.ltp import threshold_line
 from ..pruners.base import Constraint
 from ..pruners.ltp import LearnedThresholds
@@ -24,8 +22,8 @@ from . import hard
 class Options:
     """Of the method.
 
-    start: the thresholds' first line ends above this share of the last layer's scores ("quantile line"), or
-    start_threshold: at this value, rising from 0 as in the paper. Under a constraint the line is scaled until it meets it.
+    start_threshold: where the thresholds' first line ends, rising from 0 as in the paper; None: under a constraint the best of some
+    lines that meet it (calibration.starts), else start: a line that ends above this share of the last layer's scores.
     regularizer: LTP's lambda, where there is no constraint.   temperature: first and last, in units of the median score.
     threshold_lr: learning rate of the thresholds in that unit.   teaching: what the dense model adds to the loss.
     """
@@ -48,14 +46,14 @@ def run(workspace: Workspace, options: Options, constraint: Constraint | None) -
     model = workspace.load_model()
     workspace.teach(model, options.teaching)
     scores = sample_scores(model, workspace.calibration_rows(), workspace.collator, options.score_denominator)
-    if options.start_threshold is None:
+    if options.start_threshold is not None:
+        base = threshold_line(options.start_threshold, len(scores))
+    elif constraint is None:
         base = quantile_line(scores, options.start)
     else:
-        base = threshold_line(options.start_threshold, len(scores))
-    if constraint is not None:
         # From there on the constraint holds, and what is learned is where to prune, not how much.
-        start = tk.PruningConfig.ltp(base, score_denominator=options.score_denominator)
-        base = fit_to_target(model, start, constraint.cost, constraint.target, workspace.calibration_rows(), workspace.collator).values
+        shapes = threshold_shapes(len(scores), float(scores.median()), score_denominator=options.score_denominator)
+        base = workspace.nearest_start(model, list(shapes), constraint).thresholds
     pruner = LearnedThresholds(
         base,
         unit=float(scores.median()),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import torch
 from torch import nn
 from transformers import set_seed
 
+from ..calibration.starts import ratio_shapes
 from ..objectives.gates import RankGates
 from ..pruners.base import Constraint
 from ..pruners.top import LearnedKeepRatios
@@ -56,6 +56,6 @@ def run(workspace: Workspace, options: Options, constraint: Constraint) -> nn.Mo
         position=options.position,
     )
     if options.coarse == "on":  # else the layers that prune are chosen first, as in ToP from none
-        pruner.start_at_target(torch.tensor([len(row["input_ids"]) for row in workspace.calibration_rows()]))
+        pruner.start_from(workspace.nearest_start(model, list(ratio_shapes(layers, options.position)), constraint))
     workspace.run_stage("soft", Student(model, pruner, options.teaching), options.soft)
     return hard.run(workspace, model, pruner.pruning(), options.hard, options.teaching, constraint)

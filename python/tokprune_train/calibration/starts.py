@@ -1,0 +1,70 @@
+"""Where learning begins: of several shapes that meet the constraint, the one that leaves the dense model's answers nearest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+import tokprune_kernels as tk
+
+from ..data.encoding import Collator, by_length, model_inputs
+from ..objectives.distillation import prediction_distillation
+from ..objectives.gates import FIRST_ONLY
+from .fit import fit_to_target
+
+# Above every score, which are shares of a whole: after the last attention a head that reads the first token needs no other.
+NO_OTHER = 4.0
+_POWERS = (0.25, 0.5, 1.0, 2.0)
+_RATIO = 0.7
+
+
+def nearest_start(
+    model: nn.Module,
+    shapes: Sequence[tk.PruningConfig],
+    cost: Callable[[Tensor, Tensor], Tensor],
+    target: float,
+    rows: Sequence[dict],
+    collator: Collator,
+) -> tk.PruningConfig:
+    """Each shape is made as mild as the constraint allows (`fit_to_target`), with tokens really removed and no training; the one
+    whose answers on these rows are nearest to the dense model's (KL; squared error in regression) is returned so.
+
+    model: dense, with a head; its own configuration is put back.   shapes: at least one.   rows: see data.encoding.encode.
+    """
+    before = tk.PruningConfig.from_dict(model.config.pruning)
+    model.eval()
+    model.set_pruning(tk.PruningConfig.dense())
+    dense = _answers(model, rows, collator)
+    fitted = [fit_to_target(model, shape, cost, target, rows, collator) for shape in shapes]
+    distances = []
+    for pruning in fitted:
+        model.set_pruning(pruning)
+        distances.append(float(prediction_distillation(_answers(model, rows, collator), dense)))
+    model.set_pruning(before)
+    return fitted[distances.index(min(distances))]
+
+
+def threshold_shapes(layers: int, typical: float, **options) -> Iterator[tk.PruningConfig]:
+    """Lines of thresholds that rise with the depth, steeply or not, to a `typical` score; after the last layer only [CLS] stays."""
+    for power in _POWERS:
+        rising = [typical * ((layer + 1) / layers) ** power for layer in range(layers - 1)]
+        yield tk.PruningConfig.ltp([*rising, NO_OTHER], **options)
+
+
+def ratio_shapes(layers: int, position: str) -> Iterator[tk.PruningConfig]:
+    """One keep ratio in all layers but the first ones, none, one or two of them."""
+    for whole in range(min(3, layers - 1)):
+        ratios = [1.0] * whole + [_RATIO] * (layers - 1 - whole)
+        at_once = position == "after_attention"
+        yield tk.PruningConfig.top([*ratios, FIRST_ONLY] if at_once else [1.0, *ratios], position=position)
+
+
+def _answers(model: nn.Module, rows: Sequence[dict], collator: Collator) -> Tensor:
+    """(N, C) logits, in an order that only depends on the rows."""
+    logits = []
+    for chosen in by_length(rows, 64):
+        with torch.no_grad():
+            logits.append(model(**model_inputs(collator([rows[row] for row in chosen])))["logits"].float())
+    return torch.cat(logits)

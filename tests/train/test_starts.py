@@ -1,0 +1,49 @@
+"""Starting shapes: what meets a constraint, and which of them is taken."""
+
+import pytest
+import tokprune_kernels as tk
+import torch
+from tokprune_train.calibration import starts
+from tokprune_train.calibration.fit import fit_to_target
+from tokprune_train.calibration.starts import nearest_start, ratio_shapes, threshold_shapes
+from tokprune_train.objectives.cost import FlopsCost
+from torch.nn import functional
+
+from .needles import COLLATOR, needle_rows, tiny_model
+
+
+def test_shapes_of_thresholds():
+    """They rise to a typical score, and after the last layer nothing but the first token stays."""
+    shapes = list(threshold_shapes(3, 0.04, score_denominator=128))
+    assert all(shape.score_denominator == 128 and shape.thresholds[-1] > 1 for shape in shapes)
+    assert [shape.thresholds[:2] for shape in shapes if shape.thresholds[0] == pytest.approx(0.04 / 3)] == [pytest.approx((0.04 / 3, 0.08 / 3))]
+    assert all(shape.thresholds[0] < shape.thresholds[1] < 0.04 for shape in shapes)
+
+
+@pytest.mark.parametrize("position", ["before_layer", "after_attention"])
+def test_shapes_of_ratios(position):
+    for whole, shape in enumerate(ratio_shapes(4, position)):
+        ratios = shape.keep_ratios[:-1] if position == "after_attention" else shape.keep_ratios[1:]
+        assert [ratio == 1.0 for ratio in ratios] == [True] * whole + [False] * (3 - whole)
+    assert whole == 2 and shape.position == position
+
+
+def test_the_nearest_is_taken():
+    """Of all shapes, fitted, the one with the least divergence from the dense answers; the model is left as it was."""
+    model, rows = tiny_model(), needle_rows(24, seed=1)
+    cost, shapes = FlopsCost(model.config, "after_attention"), list(threshold_shapes(3, 0.05))
+    model.set_pruning(tk.PruningConfig.top([1.0, 0.5, 0.5]))
+    chosen = nearest_start(model, shapes, cost, 0.4, rows, COLLATOR)
+    assert model.config.pruning == tk.PruningConfig.top([1.0, 0.5, 0.5]).to_dict()
+    batch = COLLATOR(rows)
+    inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+    logits = []
+    fitted = [fit_to_target(model, shape, cost, 0.4, rows, COLLATOR) for shape in shapes]
+    for pruning in (tk.PruningConfig.dense(), *fitted):
+        model.set_pruning(pruning)
+        with torch.no_grad():
+            logits.append(model.eval()(**inputs).logits.log_softmax(dim=1))
+    apart = [float(functional.kl_div(one, logits[0], reduction="batchmean", log_target=True)) for one in logits[1:]]
+    assert len(set(apart)) > 1, "the shapes must differ for the choice to mean something"
+    assert chosen == fitted[apart.index(min(apart))]
+    assert starts.NO_OTHER > 1

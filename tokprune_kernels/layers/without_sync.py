@@ -1,0 +1,90 @@
+"""Inference on a GPU that never waits for it: buffers with room for every token, and one CUDA graph for each size of batch.
+
+The host does not know how many tokens are live or stay; the kernels read it from the device. What is recorded serves all batches
+of its size, whatever their lengths and however much is pruned.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .._gpu import has_triton
+from ..ops.checks import MASKS
+from ..packing import PackedBatch
+from ..pruning_config import PruningConfig
+from .loop import score_denominators
+from .whole import WholeEncoder
+
+MODES = ("auto", "exact", "graph")
+# In "auto" batches of up to so many places (texts x padded length) take a graph. In larger ones the launches are hidden behind
+# the kernels anyway, and room for padding and for what was pruned costs more than a host read for each layer.
+GRAPH_PLACES = 8192
+# Lengths are rounded up to these, so that few graphs serve all lengths.
+LENGTH_STEP = 32
+
+
+def available(device: torch.device) -> bool:
+    """Whether batches on this device can run so."""
+    return device.type == "cuda" and has_triton()
+
+
+def capacity_batch(attention_mask: Tensor) -> PackedBatch:
+    """A (B, L) mask as a packed batch of B * L rows, of which cu_seqlens[-1] count: built without a host sync.
+
+    Rows past the count repeat the first place. `max_seqlen` is L, the one bound that the host knows.
+    """
+    from ..gpu.gather import pack_index_with_room
+
+    batch, length = attention_mask.shape
+    mask = attention_mask if attention_mask.dtype in MASKS else attention_mask != 0
+    token_idx, cu_seqlens, position = pack_index_with_room(mask.contiguous())
+    return PackedBatch(cu_seqlens, length, token_idx, position, batch, length, starts_at_zero=False, exact=False)
+
+
+class GraphEncoder:
+    """Runs whole encoders over capacity batches through a bounded cache of CUDA graphs; copies and pickles are empty."""
+
+    def __init__(self) -> None:
+        self._graphs = None
+
+    def __reduce__(self):
+        return GraphEncoder, ()
+
+    def clear(self) -> None:
+        """Give up the graphs: they hold the addresses of weights."""
+        self._graphs = None
+
+    def run(
+        self, whole: WholeEncoder, x: Tensor, batch: PackedBatch, pruning: PruningConfig, protected: Tensor | None,
+        first_only: bool,
+    ) -> Tensor:  # fmt: skip
+        """Embedded x (B * L, H) -> the restored (B, L, H), or with first_only (B, H), each text's first token alone."""
+        from ..gpu.encoder import LayerTensors, Rules, run_encoder
+        from ..gpu.graphs import GraphCache
+
+        if self._graphs is None:
+            self._graphs = GraphCache()
+        values = () if pruning.is_dense else tuple(pruning.values)
+        rules = Rules(
+            whole.heads, whole.scale, whole.activation, tuple(whole.eps), values, pruning.criterion == "topk",
+            pruning.position == "before_layer", pruning.protect_first,
+        )  # fmt: skip
+        layers = [LayerTensors(*whole.weights[at : at + 12]) for at in range(0, len(whole.weights), 12)]
+        longest = -(-batch.length // LENGTH_STEP) * LENGTH_STEP
+        optional = {"denominators": score_denominators(pruning, batch) if values else None, "protected": protected}
+        names = [name for name, value in optional.items() if value is not None]
+
+        def forward(x: Tensor, cu_seqlens: Tensor, token_idx: Tensor, *given: Tensor) -> Tensor:
+            out = torch.zeros_like(x)
+            run_encoder(layers, rules, x, cu_seqlens, longest, token_idx, out, **dict(zip(names, given, strict=True)))
+            return out
+
+        key = (rules, longest, tuple(names), tuple(t.data_ptr() for t in whole.weights))
+        inputs = (x, batch.cu_seqlens, batch.token_idx, *(optional[name] for name in names))
+        out = self._graphs.run(key, forward, inputs)
+        if not first_only:
+            return out.view(batch.batch, batch.length, -1)
+        starts, live = batch.cu_seqlens[:-1].long(), batch.lengths > 0
+        places = batch.token_idx[starts.clamp(max=max(x.shape[0] - 1, 0))]
+        return out.index_select(0, places) * live[:, None]
