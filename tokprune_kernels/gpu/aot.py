@@ -82,9 +82,10 @@ def variants() -> Iterator[Variant]:
     yield from _attention()
     yield from _decisions()
     for elements in ("i16", "i32", "i64"):
-        tile = {"ROWS": 4, "BLOCK": 2048 // {"i16": 2, "i32": 4, "i64": 8}[elements]}
+        block = gather.ROW_BYTES // {"i16": 2, "i32": 4, "i64": 8}[elements]
+        tile = {"ROWS": gather.TILE // block, "BLOCK": block}
         yield Variant(gather.gather_rows, "counted", elements, {"COUNTED": True, **tile})
-        yield Variant(gather.scatter_rows, "", elements, tile)
+        yield Variant(gather.scatter_rows, "all options", elements, {"COUNTED": True, "FLAGGED": True, **tile})
         yield Variant(gather.store_leavers, "", elements, {"SEARCH_STEPS": 16, **tile})
     for elements in ("bf16", "fp16", "fp32"):
         for block in (512, 1024):

@@ -117,7 +117,7 @@ def place_live(
 
 
 # Bytes of a row that a program moves at a time, and elements of all its rows: a few loads of 16 bytes for each thread.
-ROW_BYTES, TILE = 2048, 4096
+ROW_BYTES, TILE = 2048, 2048
 MASK_BLOCK, COUNT_BLOCK = 256, 1024
 _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 

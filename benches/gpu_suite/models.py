@@ -1,0 +1,132 @@
+"""BERT-base end to end, with random weights: Hugging Face, torch.compile, a packed flash BERT, ours in both modes, dense and pruned."""
+
+import json
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import BertConfig, BertModel
+
+import tokprune_kernels as tk
+
+from .timing import available, time_on_gpu
+
+LENGTHS = Path(__file__).parents[1] / "lengths"
+SHAPES = ((1, 16), (1, 128), (8, 128), (32, 128), (128, 128), (256, 128), (64, 512), (256, 512))
+REAL = {"sst2": 256, "mrpc": 128, "20news": 64}
+RATIOS = [1.0, 0.75, 0.75, 0.75, 0.8, 0.8, 0.8, 0.8, 0.85, 0.85, 0.9, 0.9]
+# Compiling anew for every shape takes longer than measuring: only these.
+COMPILED = ((1, 128), (32, 128), (256, 128))
+
+
+def model_rows(dtype: torch.dtype, deadline_s: float, clock) -> list[dict]:
+    """A row for each workload and contender; workloads that would start past the deadline are left out, said aloud."""
+    torch.manual_seed(0)
+    model = BertModel(BertConfig(attn_implementation="sdpa")).eval().to("cuda", dtype)
+    ours = BertModel(model.config).eval().to("cuda", dtype)
+    ours.load_state_dict(model.state_dict())
+    tk.prune_model(ours, None)
+    rows = []
+    for name, lengths, fixed in _workloads():
+        if clock() > deadline_s:
+            print(f"left out: {name}: no time is left", flush=True)
+            continue
+        rows += _measure(name, lengths, fixed, model, ours, dtype)
+    return rows
+
+
+def _workloads():
+    for texts, length in SHAPES:
+        yield f"{texts}x{length}", [length] * texts, (texts, length)
+    for task, texts in REAL.items():
+        yield f"{task} batch of {texts}", json.loads((LENGTHS / f"{task}.json").read_text())[:texts], None
+
+
+def _measure(name, lengths, fixed, model, ours, dtype):
+    print(name, flush=True)
+    live = torch.tensor(lengths, device="cuda")
+    mask = (torch.arange(max(lengths), device="cuda") < live[:, None]).long()
+    ids = torch.randint(1000, 30000, mask.shape, device="cuda", generator=torch.Generator("cuda").manual_seed(0)) * mask
+    batch = {"input_ids": ids, "attention_mask": mask}
+    pruned = tk.PruningConfig.top(RATIOS)
+
+    def run(mode, pruning):
+        ours.set_gpu_mode(mode)
+        ours.set_pruning(pruning)
+        return ours(**batch).last_hidden_state
+
+    with torch.inference_mode():
+        expected = model(**batch).last_hidden_state[mask != 0].double()
+        for mode in ("exact", "graph"):
+            _require_close(f"{name} {mode}", run(mode, None)[mask != 0], expected)
+        _require_no_sync(lambda: run("graph", pruned))
+        ours.set_gpu_mode("exact")
+        ours.set_pruning(pruned)
+        kept = ours(**batch, output_pruning=True).pruning.kept_lengths
+        contenders = {"hf_sdpa": lambda: model(**batch).last_hidden_state}
+        if fixed in COMPILED:
+            for mode in ("reduce-overhead", "max-autotune"):
+                contenders |= available(f"torch_compile_{mode}", lambda mode=mode: _compiled(model, mode, batch))
+        packed = available("flash_packed", lambda: _flash_packed(model, ids, mask, live))
+        for call in packed.values():
+            _require_close(f"{name} flash_packed", call(), expected)
+        contenders |= packed
+        for mode in ("exact", "graph"):
+            contenders[f"ours_dense_{mode}"] = lambda mode=mode: run(mode, None)
+            contenders[f"ours_top_{mode}"] = lambda mode=mode: run(mode, pruned)
+        inner = 20 if mask.numel() <= 4096 else 3
+        times = time_on_gpu(contenders, rounds=9, inner=inner)
+    unpruned = float(tk.flops.dense_flops(live.cpu(), model.config).sum())
+    fewer = float(tk.flops.encoder_flops(kept.cpu(), model.config, position="before_layer").sum())
+    return [
+        {
+            "workload": name, "dtype": str(dtype).removeprefix("torch."), "contender": contender, "ms": ms,
+            "live_tflops": (fewer if "top" in contender else unpruned) / ms / 1e9,
+            "flops_reduction": unpruned / fewer if "top" in contender else 1.0,
+        }
+        for contender, ms in times.items()
+    ]  # fmt: skip
+
+
+def _require_close(name, actual, expected) -> None:
+    error = float((actual.double() - expected).abs().max() / expected.abs().max())
+    if not error <= 5e-2:
+        raise SystemExit(f"{name}: wrong result (relative error {error:.2g}), so nothing is timed")
+
+
+def _require_no_sync(call) -> None:
+    """Run once to record, then again where a host sync is an error."""
+    call()
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        call()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def _compiled(model, mode, batch):
+    compiled = torch.compile(model, mode=mode, dynamic=False)
+    return lambda: compiled(**batch).last_hidden_state
+
+
+def _flash_packed(model, ids, mask, live):
+    """What a user would write: padding removed once, flash attention over the packed rows, torch's linear layers."""
+    cu_seqlens = nn.functional.pad(live.cumsum(0), (1, 0)).int()
+    longest, index = int(live.max()), mask.flatten().nonzero().flatten()
+    positions = (mask.cumsum(1) - 1).flatten()[index]
+    heads, width = model.config.num_attention_heads, model.config.hidden_size
+
+    def run():
+        x = model.embeddings(input_ids=ids.flatten()[index][None], position_ids=positions[None])[0]
+        for layer in model.encoder.layer:
+            own = layer.attention.self
+            q, k, v = (part(x).view(-1, heads, width // heads) for part in (own.query, own.key, own.value))
+            context = torch.ops.aten._flash_attention_forward(
+                q, k, v, cu_seqlens, cu_seqlens, longest, longest, 0.0, False, False, scale=(width // heads) ** -0.5
+            )[0]
+            x = layer.attention.output(context.flatten(1), x)
+            x = layer.output(layer.intermediate(x), x)
+        return x
+
+    return run

@@ -1,0 +1,52 @@
+"""Times on a GPU: interleaved rounds, events on the device, medians."""
+
+import random
+import statistics
+from collections.abc import Callable, Mapping
+
+import torch
+
+
+def time_on_gpu(contenders: Mapping[str, Callable[[], object]], rounds: int = 15, inner: int = 10) -> dict[str, float]:
+    """Median milliseconds of a call of each contender; `inner` calls are queued between two events, rounds take turns.
+
+    Each round goes through the contenders in an order of its own. A call that is launched more slowly than it runs is timed with
+    its launches, as its user would wait for them.
+    """
+    samples: dict[str, list[float]] = {name: [] for name in contenders}
+    for call in contenders.values():
+        for _ in range(3):
+            call()
+    torch.cuda.synchronize()
+    shuffle = random.Random(0)
+    for _ in range(rounds):
+        for name in shuffle.sample(list(contenders), len(contenders)):
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            torch.cuda.synchronize()
+            start.record()
+            for _ in range(inner):
+                contenders[name]()
+            end.record()
+            end.synchronize()
+            samples[name].append(start.elapsed_time(end) / inner)
+    return {name: statistics.median(values) for name, values in samples.items()}
+
+
+def peaks(dtype: torch.dtype) -> tuple[float, float]:
+    """Measured ceilings of this GPU: multiply-adds of a large product in FLOP/s, and memory in bytes/s (read and write of a copy)."""
+    a = torch.randn(8192, 8192, device="cuda", dtype=dtype)
+    source, target = torch.empty(2, 2**28, device="cuda", dtype=torch.uint8)
+    times = time_on_gpu({"product": lambda: a @ a, "copy": lambda: target.copy_(source)}, rounds=7)
+    return 2 * 8192**3 / times["product"] * 1e3, 2 * 2**28 / times["copy"] * 1e3
+
+
+def available(name: str, make: Callable[[], Callable[[], object]]) -> dict[str, Callable[[], object]]:
+    """{name: call}, or nothing, said aloud, where this machine's PyTorch cannot make or run a competitor."""
+    try:
+        call = make()
+        call()
+        torch.cuda.synchronize()
+    except (RuntimeError, AttributeError, ImportError, NotImplementedError, TypeError) as error:
+        print(f"left out: {name}: {str(error).splitlines()[0] if str(error) else type(error).__name__}", flush=True)
+        return {}
+    return {name: call}
