@@ -22,7 +22,7 @@ from triton.backends.nvidia.compiler import get_ptxas
 from triton.compiler import ASTSource
 
 from . import attention, attention_backward, decision, gather, linear, norm, prune_attention
-from .configs import FULL, HALF, HEAD_SIZES, LINEAR_TILES, TILES
+from .configs import FULL, HALF, HEAD_SIZES, LINEAR_TILES, tiles_of
 from .launching import dot_precision
 
 # Bytes of shared memory that a program can have.
@@ -77,9 +77,9 @@ class Compiled:
     tensor_cores: bool
 
 
-def variants() -> Iterator[Variant]:
-    """Everything that is shipped."""
-    yield from _attention()
+def variants(arch: int) -> Iterator[Variant]:
+    """Everything that is shipped for an architecture."""
+    yield from _attention(tiles_of(arch))
     yield from _decisions()
     for elements in ("i16", "i32", "i64"):
         block = gather.ROW_BYTES // {"i16": 2, "i32": 4, "i64": 8}[elements]
@@ -105,7 +105,7 @@ def _precision(elements: str) -> str:
     return dot_precision(torch.float32 if elements == "fp32" else torch.float16)
 
 
-def _attention() -> Iterator[Variant]:
+def _attention(tiles: dict) -> Iterator[Variant]:
     kernels = {
         "attend_short": (attention.attend_short, ("BIAS", "WEIGHTS", "IMPORTANCE")),
         "attend_long": (attention.attend_long, ("BIAS", "IMPORTANCE")),
@@ -116,7 +116,7 @@ def _attention() -> Iterator[Variant]:
     for elements, size in _ELEMENTS.items():
         for head in HEAD_SIZES[1:]:
             for name, (kernel, flags) in kernels.items():
-                tile = TILES.get((name, size, head))
+                tile = tiles.get((name, size, head))
                 if tile is None:
                     continue
                 fixed = {"HEADS": HEADS, "HEAD_DIM": head, "BLOCK_D": head, "PRECISION": _precision(elements)}
@@ -187,20 +187,19 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--arch", type=int, nargs="+", default=[80, 90], choices=SHARED_MEMORY, help="compute capabilities (default 80 90)")
     parser.add_argument("--only", metavar="NAME", help="kernels whose name has this in it")
     args = parser.parse_args(argv)
-    chosen = [variant for variant in variants() if (args.only or "") in variant.kernel.__name__]
+    chosen = [(arch, one) for arch in args.arch for one in variants(arch) if (args.only or "") in one.kernel.__name__]
     failures = 0
     print(f"{'kernel':20} {'variant':24} {'elements':8} {'arch':5} {'registers':>9} {'spills':>7} {'shared':>7}")
-    for variant in chosen:
-        for arch in args.arch:
-            compiled = compile_variant(variant, arch)
-            wrong = complaints(variant, compiled, arch)
-            failures += bool(wrong)
-            print(
-                f"{variant.kernel.__name__:20} {variant.label:24} {variant.elements:8} sm_{arch} {compiled.registers:9} "
-                f"{compiled.spills:7} {compiled.shared:7}{'  <- ' + '; '.join(wrong) if wrong else ''}",
-                flush=True,
-            )
-    print(f"{len(chosen) * len(args.arch)} compilations, {failures} with something wrong")
+    for arch, variant in chosen:
+        compiled = compile_variant(variant, arch)
+        wrong = complaints(variant, compiled, arch)
+        failures += bool(wrong)
+        print(
+            f"{variant.kernel.__name__:20} {variant.label:24} {variant.elements:8} sm_{arch} {compiled.registers:9} "
+            f"{compiled.spills:7} {compiled.shared:7}{'  <- ' + '; '.join(wrong) if wrong else ''}",
+            flush=True,
+        )
+    print(f"{len(chosen)} compilations, {failures} with something wrong")
     return 1 if failures else 0
 
 

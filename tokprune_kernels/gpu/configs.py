@@ -1,12 +1,15 @@
 """Tile sizes that are shipped, by architecture: nothing is tuned at run time.
 
-A row is one kernel at one head size. Sizes are chosen so that nothing spills and shared memory suffices on every
-architecture; `python -m tokprune_kernels.gpu.aot` compiles all of them and fails where that does not hold.
+A row is one kernel at one head size. The table suits every architecture from sm_80 on (sm_86 and sm_89 have the least shared
+memory), and `FOR_ARCHITECTURE` says where a newer one takes another tile. Nothing spills: `python -m tokprune_kernels.gpu.aot`
+compiles all of them and fails where that does not hold.
 """
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
+from functools import cache, reduce
 
 import torch
 
@@ -58,7 +61,7 @@ TILES: dict[tuple[str, str, int], Tile] = {
     ("attend_long", HALF, 16): Tile(128, 64, 4, 3),
     ("attend_long", HALF, 32): Tile(128, 64, 4, 3),
     ("attend_long", HALF, 64): Tile(128, 64, 4, 3),
-    ("attend_long", HALF, 128): Tile(128, 64, 8, 2),
+    ("attend_long", HALF, 128): Tile(64, 64, 4, 2),
     ("attend_long", FULL, 16): Tile(64, 64, 8, 1),
     ("attend_long", FULL, 32): Tile(64, 64, 8, 1),
     ("attend_long", FULL, 64): Tile(64, 64, 8, 1),
@@ -81,12 +84,19 @@ TILES: dict[tuple[str, str, int], Tile] = {
     ("grad_queries", FULL, 128): Tile(16, 32, 8, 1),
     ("grad_keys", HALF, 16): Tile(64, 64, 4, 2),
     ("grad_keys", HALF, 32): Tile(64, 64, 4, 2),
-    ("grad_keys", HALF, 64): Tile(64, 64, 4, 2),
+    ("grad_keys", HALF, 64): Tile(64, 64, 8, 1),
     ("grad_keys", HALF, 128): Tile(32, 64, 8, 1),
     ("grad_keys", FULL, 16): Tile(32, 64, 8, 1),
     ("grad_keys", FULL, 32): Tile(32, 64, 8, 1),
     ("grad_keys", FULL, 64): Tile(16, 64, 8, 1),
     ("grad_keys", FULL, 128): Tile(16, 32, 8, 1),
+}
+# Compute capability -> rows that are other there and on all that come after it.
+FOR_ARCHITECTURE: dict[int, dict[tuple[str, str, int], Tile]] = {
+    90: {
+        ("attend_long", HALF, 128): Tile(128, 64, 8, 2),
+        ("grad_keys", HALF, 64): Tile(64, 64, 4, 2),
+    },
 }
 LINEAR_TILES: dict[str, LinearTile] = {
     HALF: LinearTile(128, 128, 64, 8, 8, 3),
@@ -104,9 +114,22 @@ def padded_head(head_dim: int) -> int:
 
 
 def tile(kernel: str, dtype: torch.dtype, head_dim: int) -> Tile:
-    """The tile of a kernel; `OVERRIDES` comes first."""
+    """The tile of a kernel on the current GPU; `OVERRIDES` comes first."""
     key = (kernel, FULL if dtype == torch.float32 else HALF, padded_head(head_dim))
-    return OVERRIDES.get(key) or TILES[key]
+    return OVERRIDES.get(key) or tiles_of(_architecture())[key]
+
+
+def tiles_of(architecture: int) -> dict[tuple[str, str, int], Tile]:
+    """The table of a compute capability such as 90."""
+    newer = (rows for first, rows in sorted(FOR_ARCHITECTURE.items()) if architecture >= first)
+    return reduce(operator.or_, newer, TILES)
+
+
+@cache
+def _architecture() -> int:
+    """Compute capability of the current GPU; that of the table where there is none, and the interpreter runs."""
+    major, minor = torch.cuda.get_device_capability() if torch.cuda.is_available() else (8, 0)
+    return 10 * major + minor
 
 
 def short_limit(dtype: torch.dtype, head_dim: int) -> int:
