@@ -30,7 +30,7 @@ def command(one: Recipe, seed: int, work: Path, texts: Path, base: str, threads:
         "--seed": str(seed),
     }
     if one.method != DENSE:
-        options["--answers"] = str(dense / "answers.pt")
+        options["--answers"] = str(dense / "answers")
     if threads is not None:
         options["--threads"] = str(threads)
     given = [word for option in options.items() for word in option]

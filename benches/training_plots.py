@@ -18,6 +18,8 @@ LOOKS = {
     "topk": ("#009E73", "D"),
 }
 LINES = ("solid", "dashed", "dotted", "dashdot")
+# No score is higher: a threshold above it says that nothing but the first token stays, and has no place on the axis.
+HIGHEST_SCORE = 1.0
 LAYERED = {"thresholds": "threshold", "keep_ratios": "share kept of those alive", "tokens_alive": "share of tokens alive"}
 
 
@@ -55,7 +57,7 @@ def layers(results: TrainingResults) -> Figure:
     for row, (what, name) in zip(grid, LAYERED.items(), strict=True):
         for axes, data in zip(row, results.data_sets, strict=True):
             for one in results.of(data):
-                seeds = one.by_layer(what)
+                seeds = [[v if v <= HIGHEST_SCORE else float("nan") for v in values] for values in one.by_layer(what)]
                 if seeds and one.method != "dense":
                     by_layer(axes, one, seeds, style(results, one))
             axes.set_ylabel(name)

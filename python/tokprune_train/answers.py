@@ -1,4 +1,4 @@
-"""What a teacher said about its rows, kept in a file: several trainings from one dense model ask it once."""
+"""What teachers said about their rows, kept in a folder: several trainings from one dense model ask it once."""
 
 from __future__ import annotations
 
@@ -26,30 +26,29 @@ def fingerprint(teacher: nn.Module, rows: Sequence[dict]) -> str:
     return digest.hexdigest()
 
 
-def keep(file: Path, rows: Sequence[dict], of: str) -> None:
-    """Write the answers that `teach` added to the rows; `of`: their fingerprint."""
+def keep(folder: Path, rows: Sequence[dict], of: str) -> None:
+    """Write the answers that `teach` added to the rows to a file of their own; `of`: their fingerprint."""
     answers = {name: torch.stack([row[name] for row in rows]) for name in _FIXED if name in rows[0]}
     if _IMPORTANCE in rows[0]:
         answers[_IMPORTANCE] = torch.cat([row[_IMPORTANCE] for row in rows])
-    file.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"fingerprint": of, "answers": answers}, file)
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save(answers, _file(folder, of))
 
 
-def recall(file: Path, rows: Sequence[dict], of: str, wanted: Collection[str]) -> bool:
-    """Add the `wanted` answers of a file to the rows. False, with nothing added, where it has not all of them.
-
-    Raises ValueError for a file of another teacher or other rows: it was meant for another training.
-    """
-    if not file.is_file():
+def recall(folder: Path, rows: Sequence[dict], of: str, wanted: Collection[str]) -> bool:
+    """Add the `wanted` answers with this fingerprint to the rows. False, with nothing added, where not all of them are there."""
+    if not _file(folder, of).is_file():
         return False
-    kept = torch.load(file, weights_only=True)
-    if kept["fingerprint"] != of:
-        raise ValueError(f"{str(file)!r} holds what another teacher said, or about other rows: name another file, or remove it")
-    if not set(wanted) <= set(kept["answers"]):
+    kept = torch.load(_file(folder, of), weights_only=True)
+    if not set(wanted) <= set(kept):
         return False
     for name in wanted:
-        values = kept["answers"][name]
+        values = kept[name]
         parts = values.split([len(row["input_ids"]) for row in rows]) if name == _IMPORTANCE else values
         for row, value in zip(rows, parts, strict=True):
             row[name] = value
     return True
+
+
+def _file(folder: Path, of: str) -> Path:
+    return folder / f"{of[:16]}.pt"

@@ -91,7 +91,7 @@ def _workspace(args: Namespace, output: Path) -> Workspace:
         joined=getattr(args, "joined", 0),
         seed=args.seed,
         teacher=resolve(args.teacher)[0] if getattr(args, "teacher", None) else None,
-        answers_file=Path(args.answers) if getattr(args, "answers", None) else None,
+        answers_folder=Path(args.answers) if getattr(args, "answers", None) else None,
         dropout=args.dropout,
         resume=args.resume,
         progress=_progress,

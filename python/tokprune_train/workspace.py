@@ -35,7 +35,7 @@ class Workspace:
 
     joined: how many of the training rows are two texts joined, which only the teacher labels (data.joining).
     base: folder or hub id of the model to start from.   teacher: of the one that teaches; None: the same.
-    answers_file: keeps what the teacher says; None: it is asked anew.
+    answers_folder: keeps what the teacher says; None: it is asked anew.
     train_rows, eval_rows: see data.encoding.encode.
     dropout: of the hidden states; None: what the model has.
     progress: what -> function (done, wanted), for long work that is not Trainer's.
@@ -50,7 +50,7 @@ class Workspace:
     max_length: int
     joined: int = 0
     teacher: str | None = None
-    answers_file: Path | None = None
+    answers_folder: Path | None = None
     dropout: float | None = None
     resume: bool = False
     progress: Callable[[str], Callable] | None = None
@@ -113,12 +113,12 @@ class Workspace:
         teacher = model if self.teacher is None else self._load(self.teacher)
         states = teaching.states > 0
         wanted = ["teacher_logits", *["teacher_state"] * states, *["teacher_importance"] * importance]
-        of = self.answers_file and answers.fingerprint(teacher, self.train_rows)
-        if not (self.answers_file and answers.recall(self.answers_file, self.train_rows, of, wanted)):
+        of = self.answers_folder and answers.fingerprint(teacher, self.train_rows)
+        if not (self.answers_folder and answers.recall(self.answers_folder, self.train_rows, of, wanted)):
             progress = self.progress and self.progress("teacher")
             teach(teacher, self.train_rows, self.collator, importance=importance, states=states, progress=progress)
-            if self.answers_file and processes.is_first():
-                answers.keep(self.answers_file, self.train_rows, of)
+            if self.answers_folder and processes.is_first():
+                answers.keep(self.answers_folder, self.train_rows, of)
         label_by_teacher(self.train_rows, self.task.regression)
 
     def evaluate(self, model: nn.Module) -> Evaluation:

@@ -80,7 +80,7 @@ def _add_distillation(parser):
         metavar="N",
         help="train on N more texts, each two of the training texts joined, that the dense model labels (default 0)",
     )
-    parser.add_argument("--answers", metavar="FILE", help="keep what the dense model says there, for other trainings that it teaches")
+    parser.add_argument("--answers", metavar="FOLDER", help="keep what the dense model says there, for other trainings on the same texts")
     parser.add_argument(
         "--teacher-temperature", type=float, default=2.0, metavar="X", help="softens what the dense model says (default 2)"
     )
