@@ -5,7 +5,6 @@ errors relative to the largest value; a shape or an integer that differs is an i
 """
 
 import argparse
-import copy
 import json
 import os
 from importlib import import_module
@@ -15,24 +14,22 @@ os.environ["TRITON_INTERPRET"] = "1"
 
 import torch  # noqa: E402
 
+from tests.gpu.comparing import call, difference, largest_head, widened  # noqa: E402
 from tests.ops.samples import GENERATORS  # noqa: E402
 from tokprune_kernels import reference  # noqa: E402
 from tokprune_kernels.ops.registration import GPU_MODULES  # noqa: E402
 
 # Of these one sample in so many is run: interpreted, a long text takes seconds.
 EVERY = {"float32": {"attn_importance": 2, "attn_importance_backward": 2}, "float16": dict.fromkeys(GPU_MODULES, 3)}
-# Decisions compare float32 scores, which another precision may move across a threshold.
-FLOAT32_INPUT = ("keep_threshold", "keep_topk", "prune_attention")
 
 
 def run(name: str, dtype: torch.dtype) -> list[tuple[str, int, float, float]]:
     launcher = getattr(import_module(f"tokprune_kernels.gpu.{GPU_MODULES[name]}"), name)
-    wide = torch.float32 if name in FLOAT32_INPUT else torch.float64
     rows = []
     samples = [sample for sample in GENERATORS[name](dtype) if largest_head(sample) <= 128]
     for sample in samples[:: EVERY[str(dtype).removeprefix("torch.")].get(name, 1)]:
-        expected = call(getattr(reference, name), sample, lambda x: x.to(wide) if is_float(x) else x)
-        actual = call(launcher, sample, lambda x: x)
+        expected = call(getattr(reference, name), sample, widened(name))
+        actual = call(launcher, sample)
         assert len(actual) == len(expected)
         for number, (a, e) in enumerate(zip(actual, expected, strict=True)):
             rows.append((sample.name, number, difference(a, e), sample.tolerance))
@@ -108,36 +105,6 @@ def run_models(dtype: torch.dtype) -> list[tuple[str, int, float, float]]:
                 for number, (exact, graph) in enumerate(zip(*results, strict=True)):
                     rows.append((f"{kind.__name__} {name} {side}", number, difference(graph, exact), 3e-5))
     return rows
-
-
-def call(function, sample, convert):
-    """The results, or the tensor that was changed in place."""
-    args, kwargs = torch.utils._pytree.tree_map(convert, copy.deepcopy((sample.args, sample.kwargs)))
-    result = function(*args, **kwargs)
-    if result is None:
-        return [args[0]]
-    return [result] if isinstance(result, torch.Tensor) else list(result)
-
-
-def difference(actual: torch.Tensor, expected: torch.Tensor) -> float:
-    if actual.shape != expected.shape:
-        return float("inf")
-    if not actual.is_floating_point():
-        return 0.0 if torch.equal(actual, expected) else float("inf")
-    if not actual.numel():
-        return 0.0
-    error = (actual.double() - expected.double()).abs().max() / expected.double().abs().max().clamp(min=1e-30)
-    return float(error.nan_to_num(float("inf")))
-
-
-def is_float(x) -> bool:
-    return isinstance(x, torch.Tensor) and x.is_floating_point()
-
-
-def largest_head(sample) -> int:
-    """Channels of a head, where the op has heads (the last of three dimensions beside bounds)."""
-    tensors = [x for x in sample.args if isinstance(x, torch.Tensor)]
-    return tensors[0].shape[2] if len(tensors) >= 4 and tensors[0].dim() == 3 else 0
 
 
 if __name__ == "__main__":

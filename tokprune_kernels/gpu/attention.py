@@ -41,6 +41,18 @@ def _highest_bias(key_bias, start, length, BLOCK: tl.constexpr):
 
 
 @triton.jit
+def _biased_scores(
+    queries, some_keys, key_bias, start, keys, key_mask, highest_bias, scale, BIAS: tl.constexpr, PRECISION: tl.constexpr
+):
+    """Scores in powers of two, (rows, keys): scale q.k + bias less its maximum, -inf past the sequence."""
+    scores = tl.dot(queries, tl.trans(some_keys), input_precision=PRECISION) * (scale * _LOG2E)
+    if BIAS:
+        bias = tl.load(key_bias + start + keys, mask=key_mask, other=0.0)
+        scores += ((bias - highest_bias) * _LOG2E)[None, :]
+    return tl.where(key_mask[None, :], scores, float("-inf"))
+
+
+@triton.jit
 def attend_short(
     q, k, v, out, partials, cu_seqlens, key_bias, row_weights, total,
     q_stride, k_stride, v_stride, scale,
@@ -56,11 +68,10 @@ def attend_short(
     row_mask, key_mask = rows < length, keys < length
     queries = _rows_of(q, start + rows, q_stride, head, columns, HEAD_DIM, row_mask)
     all_keys = _rows_of(k, start + keys, k_stride, head, columns, HEAD_DIM, key_mask)
-    scores = tl.dot(queries, tl.trans(all_keys), input_precision=PRECISION) * (scale * _LOG2E)
+    highest_bias = 0.0
     if BIAS:
-        bias = tl.load(key_bias + start + keys, mask=key_mask, other=float("-inf"))
-        scores += ((bias - tl.max(bias, axis=0)) * _LOG2E)[None, :]
-    scores = tl.where(key_mask[None, :], scores, float("-inf"))
+        highest_bias = _highest_bias(key_bias, start, length, BLOCK_N)
+    scores = _biased_scores(queries, all_keys, key_bias, start, keys, key_mask, highest_bias, scale, BIAS, PRECISION)
     probabilities = tl.exp2(scores - tl.max(scores, axis=1)[:, None])
     probabilities = probabilities / tl.sum(probabilities, axis=1)[:, None]
     if IMPORTANCE:
@@ -104,11 +115,7 @@ def attend_long(
         keys = first + tl.arange(0, BLOCK_N)
         key_mask = keys < length
         some_keys = _rows_of(k, start + keys, k_stride, head, columns, HEAD_DIM, key_mask)
-        scores = tl.dot(queries, tl.trans(some_keys), input_precision=PRECISION) * (scale * _LOG2E)
-        if BIAS:
-            bias = tl.load(key_bias + start + keys, mask=key_mask, other=0.0)
-            scores += ((bias - highest_bias) * _LOG2E)[None, :]
-        scores = tl.where(key_mask[None, :], scores, float("-inf"))
+        scores = _biased_scores(queries, some_keys, key_bias, start, keys, key_mask, highest_bias, scale, BIAS, PRECISION)
         new_highest = tl.maximum(highest, tl.max(scores, axis=1))
         kept = tl.exp2(highest - new_highest)
         probabilities = tl.exp2(scores - new_highest[:, None])

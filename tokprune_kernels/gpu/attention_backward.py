@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 
 from ._bounds import sequence_bounds
-from .attention import _LOG2E, _highest_bias, _rows_of
+from .attention import _LOG2E, _biased_scores, _highest_bias, _rows_of
 from .configs import padded_head, tile
 from .launching import blocks, dot_precision, given, on_device
 
@@ -59,11 +59,7 @@ def grad_queries(
         keys = first + tl.arange(0, BLOCK_N)
         key_mask = keys < length
         some_keys = _rows_of(k, start + keys, k_stride, head, columns, HEAD_DIM, key_mask)
-        scores = tl.dot(queries, tl.trans(some_keys), input_precision=PRECISION) * (scale * _LOG2E)
-        if BIAS:
-            bias = tl.load(key_bias + start + keys, mask=key_mask, other=0.0)
-            scores += ((bias - highest_bias) * _LOG2E)[None, :]
-        scores = tl.where(key_mask[None, :], scores, float("-inf"))
+        scores = _biased_scores(queries, some_keys, key_bias, start, keys, key_mask, highest_bias, scale, BIAS, PRECISION)
         new_highest = tl.maximum(highest, tl.max(scores, axis=1))
         kept = tl.exp2(highest - new_highest)
         parts = tl.exp2(scores - new_highest[:, None])
@@ -85,11 +81,7 @@ def grad_queries(
         keys = first + tl.arange(0, BLOCK_N)
         key_mask = keys < length
         some_keys = _rows_of(k, start + keys, k_stride, head, columns, HEAD_DIM, key_mask)
-        scores = tl.dot(queries, tl.trans(some_keys), input_precision=PRECISION) * (scale * _LOG2E)
-        if BIAS:
-            bias = tl.load(key_bias + start + keys, mask=key_mask, other=0.0)
-            scores += ((bias - highest_bias) * _LOG2E)[None, :]
-        scores = tl.where(key_mask[None, :], scores, float("-inf"))
+        scores = _biased_scores(queries, some_keys, key_bias, start, keys, key_mask, highest_bias, scale, BIAS, PRECISION)
         probabilities = tl.exp2(scores - normaliser[:, None])
         values = _rows_of(v, start + keys, v_stride, head, columns, HEAD_DIM, key_mask)
         from_context = tl.dot(grad_rows, tl.trans(values), input_precision=PRECISION)

@@ -96,6 +96,29 @@ def flag_topk(
 
 
 @triton.jit
+def flag_by_rule(
+    importance, start, length, value, value_low, protected, flags,
+    TOPK: tl.constexpr, PROTECTED: tl.constexpr, PROTECT_FIRST: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Flag the rows of one sequence by one of the two rules; returns how many, 0 for an empty one."""
+    if TOPK:
+        count = flag_topk(importance, start, length, value, value_low, protected, flags, PROTECTED, PROTECT_FIRST, BLOCK)
+    else:
+        count = flag_threshold(importance, start, length, value, protected, flags, PROTECTED, PROTECT_FIRST, BLOCK)
+    return count
+
+
+@triton.jit
+def counted_before(counts, sequence, COUNT_BLOCK: tl.constexpr):
+    """The sum of the counts of the sequences before this one."""
+    place = tl.full((), 0, tl.int32)
+    for first in range(0, sequence, COUNT_BLOCK):
+        others = first + tl.arange(0, COUNT_BLOCK)
+        place += tl.sum(tl.load(counts + others, mask=others < sequence, other=0), axis=0)
+    return place
+
+
+@triton.jit
 def flag_rows(
     importance, flags, counts, cu_seqlens, protected, total, value, value_low,
     TOPK: tl.constexpr, PROTECTED: tl.constexpr, PROTECT_FIRST: tl.constexpr, BLOCK: tl.constexpr,
@@ -103,11 +126,9 @@ def flag_rows(
     """Grid (B): flags (T,) int8 and counts (B,) int32 by one rule; value: the threshold, or with value_low the keep ratio."""
     sequence = tl.program_id(0)
     start, length = sequence_bounds(cu_seqlens, sequence, total)
-    if TOPK:
-        count = flag_topk(importance, start, length, value, value_low, protected, flags, PROTECTED, PROTECT_FIRST, BLOCK)
-        count = tl.where(length > 0, count, 0)
-    else:
-        count = flag_threshold(importance, start, length, value, protected, flags, PROTECTED, PROTECT_FIRST, BLOCK)
+    count = flag_by_rule(
+        importance, start, length, value, value_low, protected, flags, TOPK, PROTECTED, PROTECT_FIRST, BLOCK
+    )
     tl.store(counts + sequence, count)
 
 
@@ -119,10 +140,7 @@ def place_rows(
     """Grid (B): keep_idx, the flagged rows' numbers in ascending order, and new_cu_seqlens (B + 1,)."""
     sequence = tl.program_id(0)
     start, length = sequence_bounds(cu_seqlens, sequence, total)
-    place = tl.full((), 0, tl.int32)
-    for first in range(0, sequence, COUNT_BLOCK):
-        others = first + tl.arange(0, COUNT_BLOCK)
-        place += tl.sum(tl.load(counts + others, mask=others < sequence, other=0), axis=0)
+    place = counted_before(counts, sequence, COUNT_BLOCK)
     if sequence == 0:
         tl.store(new_cu_seqlens, 0)
     tl.store(new_cu_seqlens + sequence + 1, place + tl.load(counts + sequence))

@@ -8,6 +8,7 @@ import torch
 import triton
 import triton.language as tl
 
+from .decision import counted_before
 from .launching import blocks, given, live_rows, on_device, power_of_two
 
 
@@ -97,10 +98,7 @@ def place_live(
 ):
     """Grid (B): flat indices and positions of the live entries, row after row, and the rows' bounds."""
     text = tl.program_id(0)
-    place = tl.full((), 0, tl.int32)
-    for first in range(0, text, COUNT_BLOCK):
-        others = first + tl.arange(0, COUNT_BLOCK)
-        place += tl.sum(tl.load(counts + others, mask=others < text, other=0), axis=0)
+    place = counted_before(counts, text, COUNT_BLOCK)
     if text == 0:
         tl.store(cu_seqlens, 0)
     tl.store(cu_seqlens + text + 1, place + tl.load(counts + text))

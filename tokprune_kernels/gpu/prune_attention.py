@@ -12,7 +12,7 @@ import triton.language as tl
 
 from ._bounds import sequence_bounds
 from .attention import attend, parts_of, summed_partials
-from .decision import BLOCK, COUNT_BLOCK, RANK_BLOCK, flag_threshold, flag_topk, halves, place_rows
+from .decision import BLOCK, COUNT_BLOCK, RANK_BLOCK, flag_by_rule, halves, place_rows
 from .gather import gather_into
 from .launching import given, live_rows, on_device
 
@@ -35,11 +35,9 @@ def score_and_flag(
         received = summed_partials(partials, start, offsets, mask, length, total, HEADS, SHORT, BLOCK_M)
         tl.store(importance + start + offsets, received / (HEADS * denominator), mask=mask)
     tl.debug_barrier()  # what follows reads what other threads of the program wrote
-    if TOPK:
-        count = flag_topk(importance, start, length, value, value_low, protected, flags, PROTECTED, PROTECT_FIRST, BLOCK)
-        count = tl.where(length > 0, count, 0)
-    else:
-        count = flag_threshold(importance, start, length, value, protected, flags, PROTECTED, PROTECT_FIRST, BLOCK)
+    count = flag_by_rule(
+        importance, start, length, value, value_low, protected, flags, TOPK, PROTECTED, PROTECT_FIRST, BLOCK
+    )
     tl.store(counts + sequence, count)
 
 

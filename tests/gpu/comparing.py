@@ -1,0 +1,41 @@
+"""A GPU kernel's results beside the reference's; also for benches/gpu.py, which checks on real GPUs what it will time."""
+
+import copy
+
+import torch
+
+# Decisions compare float32 scores, which another precision may move across a threshold.
+FLOAT32_INPUT = ("keep_threshold", "keep_topk", "prune_attention")
+
+
+def widened(name: str):
+    """What the reference of an op gets of each tensor: float64, where no decision hangs on it."""
+    wide = torch.float32 if name in FLOAT32_INPUT else torch.float64
+    return lambda x: x.to(wide) if x.is_floating_point() else x
+
+
+def call(function, sample, convert=lambda x: x) -> list[torch.Tensor]:
+    """The results on converted tensors, or the tensor that was changed in place."""
+    args, kwargs = torch.utils._pytree.tree_map_only(torch.Tensor, convert, copy.deepcopy((sample.args, sample.kwargs)))
+    result = function(*args, **kwargs)
+    if result is None:
+        return [args[0]]
+    return [result] if isinstance(result, torch.Tensor) else list(result)
+
+
+def difference(actual: torch.Tensor, expected: torch.Tensor) -> float:
+    """The largest error relative to the largest value; infinite for another shape, other integers, or a NaN."""
+    if actual.shape != expected.shape:
+        return float("inf")
+    if not actual.is_floating_point():
+        return 0.0 if torch.equal(actual, expected) else float("inf")
+    if not actual.numel():
+        return 0.0
+    error = (actual.double() - expected.double()).abs().max() / expected.double().abs().max().clamp(min=1e-30)
+    return float(error.nan_to_num(float("inf")))
+
+
+def largest_head(sample) -> int:
+    """Channels of a head, where the op has heads (the last of three dimensions beside bounds)."""
+    tensors = [x for x in sample.args if isinstance(x, torch.Tensor)]
+    return tensors[0].shape[2] if len(tensors) >= 4 and tensors[0].dim() == 3 else 0
