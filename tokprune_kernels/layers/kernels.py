@@ -1,9 +1,11 @@
 """Which implementation of the ops the loop calls for a device, dtype and head size."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from .. import reference
 from .._extension import extension_status
@@ -15,8 +17,17 @@ from ..ops.schemas import NAMES
 OPS = SimpleNamespace(**{name: getattr(torch.ops.tokprune, name).default for name in NAMES})
 REFERENCE = SimpleNamespace(**{name: getattr(reference, name) for name in NAMES})
 
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor, out_features: int, activation: int = 0) -> Tensor:
+    """torch's linear layer and an activation by its code, in the place of `packed_linear`."""
+    x = functional.linear(x, weight, bias)
+    return x if not activation else _ACTIVATIONS[activation](x)
+
+
+_ACTIVATIONS = {1: functional.gelu, 2: partial(functional.gelu, approximate="tanh"), 3: functional.relu}
 # How layers are "packed" for a GPU: their weights as torch has them, read where they are; only query, key and value are joined.
-GPU_LAYOUT = SimpleNamespace(pack_weight=Tensor.contiguous, packed_linear=None, add_layer_norm=OPS.add_layer_norm)
+GPU_LAYOUT = SimpleNamespace(pack_weight=Tensor.contiguous, packed_linear=_linear, add_layer_norm=OPS.add_layer_norm)
 
 # Read once: the loop asks at every forward.
 COMPILED = extension_status().loaded
@@ -32,5 +43,7 @@ def select_kernels(x: torch.Tensor, head_dim: int) -> SimpleNamespace:
 
 
 def has_packed_linear(x: torch.Tensor) -> bool:
-    """Whether `packed_linear` is worth calling for x: only the compiled kernels read packed weights without unpacking."""
-    return COMPILED and x.device.type == "cpu" and x.dtype in COMPILED_FLOATS
+    """Whether layers are worth packing for x: the reference would unpack their weights for every product."""
+    if x.device.type == "cpu":
+        return COMPILED and x.dtype in COMPILED_FLOATS
+    return x.is_cuda and has_triton() and x.dtype in GPU_FLOATS

@@ -120,7 +120,7 @@ def pack_layer(modules: LayerModules, dtype: torch.dtype, kernels: SimpleNamespa
         parts["up"] = _activated(up, modules, kernels)
     if down is not None:
         parts["down"] = down.bind(kernels)
-    if up is not None and down is not None:
+    if up is not None and down is not None and device == "cpu":
         parts["block_rows"] = max(FEED_FORWARD_BYTES // (up.out_features * up.bias.element_size()), 1)
     for name, norm in zip(("norm_attention", "norm_output"), norms):
         if norm is not None:

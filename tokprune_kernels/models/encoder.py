@@ -151,12 +151,14 @@ class PrunedEncoder(nn.Module):
             not self.training
             and not torch.compiler.is_compiling()
             and has_packed_linear(x)
-            and not torch.is_autocast_enabled("cpu")
+            and not torch.is_autocast_enabled(x.device.type)
         )
 
     def _packed_stack(self, x: Tensor, kernels: SimpleNamespace) -> PackedStack:
         if self.is_frozen:
             return self.layer.stack
+        if x.device.type != "cpu":
+            return self._gpu_stack(x)
         return self.packed_layers.get(self.layer, self.adapter.layer_modules, x.dtype, kernels)
 
     def _run(self, x: Tensor, call: Call, differentiable: bool = False, packed: bool = False) -> Tensor:
@@ -167,7 +169,8 @@ class PrunedEncoder(nn.Module):
         first_only = call.pooled_only and pruning.protect_first and not states_wanted
         if packed:
             stack = self._packed_stack(x, kernels)
-            if stack.whole is not None and kernels is OPS and not (states_wanted or call.output_pruning or call.soft_pruning):
+            runs_whole = x.device.type == "cpu" and stack.whole is not None and kernels is OPS
+            if runs_whole and not (states_wanted or call.output_pruning or call.soft_pruning):
                 states = stack.whole.run(x, batch, pruning, call.protected, first_only)
                 return states[:, None] if first_only else states
             layers = stack.layers
