@@ -1,0 +1,70 @@
+"""Where a GPU exists: every op on it against the reference, the two modes against each other, and no host sync in a graph."""
+
+import pytest
+import torch
+
+import tokprune_kernels as tk
+import tokprune_kernels.ops  # noqa: F401  (defines torch.ops.tokprune)
+from tests.ops.samples import GENERATORS
+from tokprune_kernels import reference
+from tokprune_kernels.ops.registration import GPU_MODULES
+
+from .comparing import call, difference, largest_head, widened
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 4e-3}
+# In 16 bits a score may round across a threshold, and other rows stay: of that op only float32 can be compared.
+CASES = [(name, dtype) for name in GPU_MODULES for dtype in TOLERANCES if name != "prune_attention" or dtype == torch.float32]
+
+
+@pytest.mark.parametrize(("name", "dtype"), CASES, ids=str)
+def test_matches_the_reference(name, dtype):
+    for sample in GENERATORS[name](dtype):
+        if largest_head(sample) > 128:
+            continue
+        expected = call(getattr(reference, name), sample, widened(name))
+        actual = call(getattr(torch.ops.tokprune, name), sample, torch.Tensor.cuda)
+        again = call(getattr(torch.ops.tokprune, name), sample, torch.Tensor.cuda)
+        for number, (a, e, b) in enumerate(zip(actual, expected, again, strict=True)):
+            assert difference(a.cpu(), e) <= TOLERANCES[dtype], f"[{sample.name}] output {number}"
+            assert torch.equal(torch.nan_to_num(a), torch.nan_to_num(b)), f"[{sample.name}] output {number}: other bits"
+
+
+@pytest.fixture
+def model():
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    config = transformers.BertConfig(num_hidden_layers=3, hidden_size=128, num_attention_heads=4, intermediate_size=256)
+    return tk.prune_model(transformers.BertModel(config).eval().to("cuda", torch.bfloat16), tk.PruningConfig.top([1.0, 0.6, 0.5]))
+
+
+def inputs(lengths, length=48):
+    mask = (torch.arange(length) < torch.tensor(lengths)[:, None]).long().cuda()
+    return {"input_ids": torch.randint(1000, 20000, mask.shape, device="cuda"), "attention_mask": mask}
+
+
+def test_both_modes_agree(model):
+    batch, results = inputs([48, 1, 0, 17]), []
+    for mode in ("exact", "graph", "graph"):
+        model.set_gpu_mode(mode)
+        with torch.inference_mode():
+            results.append(model(**batch).last_hidden_state)
+    assert difference(results[1].cpu(), results[0].float().cpu()) <= 3e-2
+    assert torch.equal(results[1], results[2])
+
+
+def test_a_graph_serves_all_lengths_and_never_waits(model):
+    model.set_gpu_mode("graph")
+    with torch.inference_mode():
+        model(**inputs([48, 48, 48]))  # compiles and records
+        batches = [inputs(lengths) for lengths in ([48, 20, 3], [1, 1, 1], [30, 0, 48])]
+        torch.cuda.synchronize()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            outputs = [model(**batch).last_hidden_state for batch in batches]
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        assert len(model.encoder.graphs._graphs) == 1
+        model.set_gpu_mode("exact")
+        for batch, output in zip(batches, outputs, strict=True):
+            assert difference(output.cpu(), model(**batch).last_hidden_state.float().cpu()) <= 3e-2
