@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import torch
@@ -71,7 +72,8 @@ def protected_tokens(token_ids: tuple[int, ...], arguments: dict[str, Any]) -> T
     ids = arguments.get("input_ids")
     if ids is None:
         raise ValueError("protected_token_ids needs input_ids: embeddings do not say which token is which")
-    return torch.isin(ids[0], torch.tensor(token_ids, device=ids.device))
+    # Not torch.isin, whose second tensor would have to be sent to the device.
+    return reduce(torch.bitwise_or, (ids[0] == token for token in token_ids))
 
 
 def _tokens(arguments: dict[str, Any]) -> tuple[str, Tensor]:
