@@ -1,6 +1,7 @@
 """`tokprune train` on a tiny model: every method, what it leaves behind, and how it fails."""
 
 import json
+import math
 
 import pytest
 import tokprune_kernels as tk
@@ -89,10 +90,15 @@ def test_thresholds_learned_with_a_regulariser(train):
     assert result["options"]["start_threshold"] == 0.05 and result["options"]["masks"] == "hidden"
 
 
-def test_keep_ratios_learned(train):
+def test_keep_ratios_learned(train, tmp_path):
     result, pruning = train("top", "--speedup", 1.4, "--gate-lr", 0.5, "--multiplier-lr", 0.5, "--bins", 5)
     assert (pruning.criterion, pruning.position) == ("topk", "before_layer") and pruning.keep_ratios[0] == 1.0
-    assert all(round(5 * ratio, 5) == int(round(5 * ratio)) or ratio < 1e-6 for ratio in pruning.keep_ratios)
+    # The gates give shares of whole bins, before one power for all of them meets the constraint.
+    last = json.loads((tmp_path / "top" / "soft" / "log.jsonl").read_text().splitlines()[-1])
+    ratios = [last[f"keep_{layer}"] for layer in range(LAYERS)]
+    assert all(round(5 * ratio, 5) == int(round(5 * ratio)) or ratio < 1e-6 for ratio in ratios)
+    powers = [math.log(kept) / math.log(ratio) for ratio, kept in zip(ratios, pruning.keep_ratios, strict=True) if ratio < 1.0]
+    assert powers == pytest.approx([powers[0]] * len(powers))
     assert result["options"]["bins"] == 5
 
 
@@ -100,6 +106,32 @@ def test_keep_ratios_under_measured_time(train, tmp_path):
     train("top", "--speedup", 1.2, "--latency", "--ranking", 0, "--epochs", 0.2, "--soft-epochs", 0.2)
     table = json.loads((tmp_path / "top" / "latency.json").read_text())
     assert table["texts"] == 8
+
+
+def test_more_texts_and_more_to_learn_from(train, tmp_path):
+    """Longer and joined texts, the teacher's states, tokens that leave at once; what the teacher said serves a second training."""
+    texts = ("--min-length", 4, "--joined", 12, "--state-distillation", 0.5, "--answers", tmp_path / "answers")
+    _, pruning = train("top", "--speedup", 1.4, "--position", "after_attention", *texts)
+    assert pruning.position == "after_attention" and pruning.keep_ratios[-1] < 1e-6
+    (kept,) = (tmp_path / "answers").iterdir()
+    written = kept.stat().st_mtime_ns
+    result, _ = train("fixed", "--final-threshold", 0.09, *texts)
+    assert kept.stat().st_mtime_ns == written and len(list((tmp_path / "answers").iterdir())) == 1
+    assert result["arguments"]["joined"] == 12 and result["arguments"]["min_length"] == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--min-length", 1000), "has 1000 tokens or more"),
+        (("--joined", 5, "--distillation", 0), "give its answers a share of the loss"),
+        (("--state-distillation", -1), "state distillation must be a weight of at least 0"),
+    ],
+)
+def test_options_that_cannot_be_met(tokprune, dense, folder, tmp_path, options, message):
+    start = ("--model", dense / "model", "--data", folder, "--output", tmp_path / "out", *OPTIONS)
+    code, _, errors = tokprune("train", "fixed", *start, "--final-threshold", 0.09, *options)
+    assert code != 0 and message in errors
 
 
 def test_fixed_thresholds(train):
