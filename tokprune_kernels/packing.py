@@ -20,7 +20,7 @@ class PackedBatch:
     position: (T,) int32, each token's index among the live ones of its text.
     starts_at_zero: every text's first live token is in column 0 (no left padding, no empty text); False where that is not known.
     exact: T is the number of live tokens. Else only the device knows it, cu_seqlens[-1], and token_idx and position have
-        room for all batch * length, what lies past the live ones being of no meaning.
+        room for batch * length or more, what lies past the live ones being of no meaning.
     """
 
     cu_seqlens: Tensor
@@ -52,12 +52,12 @@ class PackedBatch:
         return cls(cu_seqlens, longest, token_idx, position, batch, length, starts_at_zero)
 
     @classmethod
-    def unpadded(cls, batch: int, length: int, device: torch.device | str = "cpu", exact: bool = True) -> PackedBatch:
-        """All batch x length tokens are live; with exact=False described as a batch that might have padding."""
+    def unpadded(cls, batch: int, length: int, device: torch.device | str = "cpu") -> PackedBatch:
+        """All batch x length tokens are live."""
         index = torch.arange(batch * length, dtype=torch.int32, device=device)
         bounds = torch.arange(batch + 1, dtype=torch.int32, device=device) * length
         longest = length if batch else 0
-        return cls(bounds, longest, index, index % max(length, 1), batch, length, length > 0 or batch == 0, exact)
+        return cls(bounds, longest, index, index % max(length, 1), batch, length, length > 0 or batch == 0)
 
     @property
     def total(self) -> int:

@@ -148,18 +148,18 @@ def gather_into(out, x, index, x_rows, count=None):
 
 def pack_index(attention_mask):
     """As the op of that name."""
-    token_idx, cu_seqlens, position = pack_index_with_room(attention_mask)
+    token_idx, cu_seqlens, position = pack_index_with_room(attention_mask, attention_mask.numel())
     live = live_rows(cu_seqlens)
     return token_idx[:live], cu_seqlens, position[:live]
 
 
-def pack_index_with_room(attention_mask):
-    """What the op `pack_index` gives, without a host sync: token_idx and position have B * L entries, zeros past the live ones."""
+def pack_index_with_room(attention_mask, room):
+    """What the op `pack_index` gives, without a host sync: token_idx and position have `room` >= B * L entries, zeros past the live ones."""
     texts, length = attention_mask.shape
     mask_values = attention_mask.view(torch.int8) if attention_mask.dtype == torch.bool else attention_mask
     counts = attention_mask.new_empty(texts, dtype=torch.int32)
     cu_seqlens = counts.new_zeros(texts + 1)
-    token_idx, position = counts.new_zeros((2, texts * length))
+    token_idx, position = counts.new_zeros((2, room))
     if texts:
         with on_device(attention_mask):
             count_live[(texts,)](mask_values, counts, length, BLOCK=MASK_BLOCK)

@@ -30,7 +30,7 @@ def available(device: torch.device) -> bool:
 
 
 def capacity_batch(attention_mask: Tensor) -> PackedBatch:
-    """A (B, L) mask as a packed batch of B * L rows, of which cu_seqlens[-1] count: built without a host sync.
+    """A (B, L) mask as a packed batch of rows for B texts of L tokens, L rounded up, of which cu_seqlens[-1] count: no host sync.
 
     Rows past the count repeat the first place. `max_seqlen` is L, the one bound that the host knows.
     """
@@ -38,8 +38,12 @@ def capacity_batch(attention_mask: Tensor) -> PackedBatch:
 
     batch, length = attention_mask.shape
     mask = attention_mask if attention_mask.dtype in MASKS else attention_mask != 0
-    token_idx, cu_seqlens, position = pack_index_with_room(mask.contiguous())
+    token_idx, cu_seqlens, position = pack_index_with_room(mask.contiguous(), batch * _rounded(length))
     return PackedBatch(cu_seqlens, length, token_idx, position, batch, length, starts_at_zero=False, exact=False)
+
+
+def _rounded(length: int) -> int:
+    return -(-length // LENGTH_STEP) * LENGTH_STEP
 
 
 class GraphEncoder:
@@ -59,7 +63,7 @@ class GraphEncoder:
         self, whole: WholeEncoder, x: Tensor, batch: PackedBatch, pruning: PruningConfig, protected: Tensor | None,
         first_only: bool,
     ) -> Tensor:  # fmt: skip
-        """Embedded x (B * L, H) -> the restored (B, L, H), or with first_only (B, H), each text's first token alone."""
+        """Embedded x (T, H) -> the restored (B, L, H), or with first_only (B, H), each text's first token alone."""
         from ..gpu.encoder import LayerTensors, Rules, run_encoder
         from ..gpu.graphs import GraphCache
 
@@ -71,7 +75,7 @@ class GraphEncoder:
             pruning.position == "before_layer", pruning.protect_first,
         )  # fmt: skip
         layers = [LayerTensors(*whole.weights[at : at + 12]) for at in range(0, len(whole.weights), 12)]
-        longest = -(-batch.length // LENGTH_STEP) * LENGTH_STEP
+        longest = _rounded(batch.length)
         optional = {"denominators": score_denominators(pruning, batch) if values else None, "protected": protected}
         names = [name for name, value in optional.items() if value is not None]
 
@@ -84,7 +88,7 @@ class GraphEncoder:
         inputs = (x, batch.cu_seqlens, batch.token_idx, *(optional[name] for name in names))
         out = self._graphs.run(key, forward, inputs)
         if not first_only:
-            return out.view(batch.batch, batch.length, -1)
+            return out[: batch.batch * batch.length].view(batch.batch, batch.length, -1)
         starts, live = batch.cu_seqlens[:-1].long(), batch.lengths > 0
         places = batch.token_idx[starts.clamp(max=max(x.shape[0] - 1, 0))]
         return out.index_select(0, places) * live[:, None]

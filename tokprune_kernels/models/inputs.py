@@ -37,7 +37,7 @@ def refuse_unsupported(config: Any, arguments: dict[str, Any]) -> None:
 def pack_inputs(config: Any, arguments: dict[str, Any], without_sync: Callable[[Tensor], bool] = lambda _: False) -> PackedBatch:
     """Replace the padded input in `arguments` by the packed one, (1, T), in place; returns where its tokens belong.
 
-    without_sync: says of the input (B, L, ...) whether to pack it into all of its B * L rows, so that the host need not wait.
+    without_sync: says of the input (B, L, ...) whether to pack it with room for all of its places, so that the host need not wait.
     Positions count live tokens only, so that padding of any kind is moot; a caller's own position_ids are used as given.
     Raises ValueError or TypeError naming the argument that is wrong.
     """
@@ -95,8 +95,10 @@ def _tokens(arguments: dict[str, Any]) -> tuple[str, Tensor]:
 
 
 def _packed_batch(mask: Any, batch: int, length: int, device: torch.device, without_sync: bool) -> PackedBatch:
+    if mask is None and not without_sync:
+        return PackedBatch.unpadded(batch, length, device)
     if mask is None:
-        return PackedBatch.unpadded(batch, length, device, exact=not without_sync)
+        mask = torch.ones(batch, length, dtype=torch.bool, device=device)
     if not isinstance(mask, Tensor):
         raise TypeError(f"attention_mask must be a torch.Tensor, got {type(mask).__name__}")
     if mask.dim() != 2:
