@@ -14,6 +14,10 @@ PLOTS = {
     "score": "Score against the reduction of FLOPs, with the dense model and one point below it",
     "layers": "Thresholds, keep ratios and tokens alive by layer",
 }
+AT_ONCE = (
+    "Tokens that ToP ranks out leave right after the attention that ranked them, not at the entry of the next layer as in its paper: the "
+    "same answers for fewer FLOPs. After the last attention only [CLS], which the head reads, stays, in ToP as in LTP."
+)
 IN_README = "benches/results/training"
 
 
@@ -36,6 +40,7 @@ def training_section(folder: Path = KEPT) -> str:
             f"{LTP} ToP counts against padding to the task's maximum; its packed factors here are those divided by what that "
             "padding alone costs, and its MRPC is GLUE's validation rows, not the test rows."
         ],
+        [AT_ONCE] if any(one.first["pruning"].get("position") == "after_attention" for one in results.trained if one.method == "top") else [],
         [f"![{text}]({IN_README}/{name}.png)" for name, text in PLOTS.items() if (folder / f"{name}.png").exists()],
     ]
     return "\n\n".join("\n".join(lines) for lines in paragraphs if any(lines))
