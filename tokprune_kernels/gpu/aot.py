@@ -27,6 +27,9 @@ from .launching import dot_precision
 
 # Bytes of shared memory that a program can have.
 SHARED_MEMORY = {80: 163 * 1024, 86: 99 * 1024, 89: 99 * 1024, 90: 227 * 1024}
+# (kernel, elements, head size) -> bytes a thread may spill. Float32 gradients of heads of 128 channels: as three TF32 products every
+# tile is held three times, and no tile that was tried does without; trainings multiply in 16 bits.
+SPILLS_TOLERATED = {("grad_queries", "fp32", 128): 512}
 # Of a head; BERT has 12, and every count compiles to the same but for a loop's length.
 HEADS = 12
 _ELEMENTS = {"bf16": HALF, "fp16": HALF, "fp32": FULL}
@@ -173,7 +176,8 @@ def _resources(ptx: str, arch: int) -> tuple[int, int]:
 def complaints(variant: Variant, compiled: Compiled, arch: int) -> list[str]:
     """What is wrong with it."""
     found = []
-    if compiled.spills:
+    place = (getattr(variant.kernel, "__name__", None), variant.elements, variant.constants.get("HEAD_DIM"))
+    if compiled.spills > SPILLS_TOLERATED.get(place, 0):
         found.append(f"spills {compiled.spills} bytes")
     if compiled.shared > SHARED_MEMORY[arch]:
         found.append(f"needs {compiled.shared} bytes of shared memory, sm_{arch} has {SHARED_MEMORY[arch]}")

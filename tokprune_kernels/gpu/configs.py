@@ -1,8 +1,8 @@
 """Tile sizes that are shipped, by architecture: nothing is tuned at run time.
 
 A row is one kernel at one head size. The table suits every architecture from sm_80 on (sm_86 and sm_89 have the least shared
-memory), and `FOR_ARCHITECTURE` says where a newer one takes another tile. Nothing spills: `python -m tokprune_kernels.gpu.aot`
-compiles all of them and fails where that does not hold.
+memory), and `FOR_ARCHITECTURE` says where a newer one takes another tile. Nothing spills, with one exception
+that `gpu.aot` names: `python -m tokprune_kernels.gpu.aot` compiles all of them and fails where that does not hold.
 """
 
 from __future__ import annotations
@@ -49,52 +49,51 @@ class LinearTile:
 
 HALF, FULL = "16-bit", "fp32"
 # (kernel, size of elements, padded head size) -> tile. `attend_short` holds all keys of a head: its block_n is the
-# longest text that it takes. Where it has no row (float32 keys and values of 128 channels do not fit) all texts take `attend_long`.
+# longest text that it takes. Where it has no row (float32, whose tiles do not fit) all texts take `attend_long`.
 TILES: dict[tuple[str, str, int], Tile] = {
     ("attend_short", HALF, 16): Tile(64, 128, 4, 1),
     ("attend_short", HALF, 32): Tile(64, 128, 4, 1),
     ("attend_short", HALF, 64): Tile(64, 128, 4, 1),
     ("attend_short", HALF, 128): Tile(64, 128, 8, 1),
     ("attend_short", FULL, 16): Tile(64, 128, 8, 1),
-    ("attend_short", FULL, 32): Tile(64, 128, 8, 1),
-    ("attend_short", FULL, 64): Tile(64, 128, 8, 1),
     ("attend_long", HALF, 16): Tile(128, 64, 4, 3),
     ("attend_long", HALF, 32): Tile(128, 64, 4, 3),
     ("attend_long", HALF, 64): Tile(128, 64, 4, 3),
     ("attend_long", HALF, 128): Tile(64, 64, 4, 2),
     ("attend_long", FULL, 16): Tile(64, 64, 8, 1),
     ("attend_long", FULL, 32): Tile(64, 64, 8, 1),
-    ("attend_long", FULL, 64): Tile(64, 64, 8, 1),
-    ("attend_long", FULL, 128): Tile(32, 32, 8, 1),
+    ("attend_long", FULL, 64): Tile(32, 32, 8, 1),
+    ("attend_long", FULL, 128): Tile(16, 32, 8, 1),
     ("column_sums", HALF, 16): Tile(64, 128, 8, 3),
     ("column_sums", HALF, 32): Tile(64, 128, 8, 3),
     ("column_sums", HALF, 64): Tile(64, 128, 8, 3),
     ("column_sums", HALF, 128): Tile(64, 128, 8, 2),
     ("column_sums", FULL, 16): Tile(64, 64, 8, 1),
     ("column_sums", FULL, 32): Tile(64, 64, 8, 1),
-    ("column_sums", FULL, 64): Tile(64, 64, 8, 1),
-    ("column_sums", FULL, 128): Tile(32, 64, 8, 1),
+    ("column_sums", FULL, 64): Tile(32, 64, 8, 1),
+    ("column_sums", FULL, 128): Tile(16, 64, 8, 1),
     ("grad_queries", HALF, 16): Tile(64, 64, 4, 2),
     ("grad_queries", HALF, 32): Tile(64, 64, 4, 2),
     ("grad_queries", HALF, 64): Tile(64, 64, 4, 2),
     ("grad_queries", HALF, 128): Tile(64, 64, 8, 1),
     ("grad_queries", FULL, 16): Tile(64, 32, 8, 1),
     ("grad_queries", FULL, 32): Tile(64, 32, 8, 1),
-    ("grad_queries", FULL, 64): Tile(64, 32, 8, 1),
-    ("grad_queries", FULL, 128): Tile(16, 32, 8, 1),
+    ("grad_queries", FULL, 64): Tile(32, 32, 4, 1),
+    ("grad_queries", FULL, 128): Tile(16, 16, 4, 1),
     ("grad_keys", HALF, 16): Tile(64, 64, 4, 2),
     ("grad_keys", HALF, 32): Tile(64, 64, 4, 2),
-    ("grad_keys", HALF, 64): Tile(64, 64, 8, 1),
+    ("grad_keys", HALF, 64): Tile(32, 64, 8, 1),
     ("grad_keys", HALF, 128): Tile(32, 64, 8, 1),
     ("grad_keys", FULL, 16): Tile(32, 64, 8, 1),
-    ("grad_keys", FULL, 32): Tile(32, 64, 8, 1),
-    ("grad_keys", FULL, 64): Tile(16, 64, 8, 1),
-    ("grad_keys", FULL, 128): Tile(16, 32, 8, 1),
+    ("grad_keys", FULL, 32): Tile(16, 64, 8, 1),
+    ("grad_keys", FULL, 64): Tile(16, 32, 8, 1),
+    ("grad_keys", FULL, 128): Tile(16, 16, 8, 1),
 }
 # Compute capability -> rows that are other there and on all that come after it.
 FOR_ARCHITECTURE: dict[int, dict[tuple[str, str, int], Tile]] = {
     90: {
         ("attend_long", HALF, 128): Tile(128, 64, 8, 2),
+        ("grad_queries", FULL, 64): Tile(32, 16, 4, 1),
         ("grad_keys", HALF, 64): Tile(64, 64, 4, 2),
     },
 }
