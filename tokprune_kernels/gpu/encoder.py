@@ -158,5 +158,5 @@ def remove(alive: Alive, out: Tensor, decided: Decision) -> None:
 
 def _gathered(x: Tensor, index: Tensor, count: Tensor) -> Tensor:
     out = torch.empty_like(x)
-    gather_into(out, x, index, x.shape[0], count)
+    gather_into(out, x, index, count)
     return out

@@ -8,7 +8,7 @@ import torch
 import triton
 import triton.language as tl
 
-from .decision import counted_before
+from .decision import COUNT_BLOCK, counted_before
 from .launching import blocks, given, live_rows, on_device, power_of_two
 
 
@@ -116,14 +116,14 @@ def place_live(
 
 # Bytes of a row that a program moves at a time, and elements of all its rows: a few loads of 16 bytes for each thread.
 ROW_BYTES, TILE = 2048, 2048
-MASK_BLOCK, COUNT_BLOCK = 256, 1024
+MASK_BLOCK = 256
 _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def compact(x, keep_idx, total):
     """As the op of that name."""
     out = x.new_empty((total, *x.shape[1:]))
-    gather_into(out, x, keep_idx, x.shape[0])
+    gather_into(out, x, keep_idx)
     return out
 
 
@@ -132,7 +132,7 @@ def compact_many(xs, keep_idx, total):
     return [compact(x, keep_idx, total) for x in xs]
 
 
-def gather_into(out, x, index, x_rows, count=None):
+def gather_into(out, x, index, count=None):
     """out[i] = x[index[i]] for the rows of `out`, or the first count[0] of them."""
     rows = out.shape[0]
     out, x = as_integers(out), as_integers(x)
@@ -141,7 +141,7 @@ def gather_into(out, x, index, x_rows, count=None):
     grid, tile = _tiles(rows, out)
     with on_device(out):
         gather_rows[grid](
-            x, index, out, rows, x_rows, out.shape[1], x.stride(0), given(count, index),
+            x, index, out, rows, x.shape[0], out.shape[1], x.stride(0), given(count, index),
             COUNTED=count is not None, **tile,
         )  # fmt: skip
 

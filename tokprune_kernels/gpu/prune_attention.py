@@ -63,7 +63,7 @@ def prune_attention(
     decided = decide(Scores(partials, q.shape[1], parts_of(q), denominators), cu_seqlens, *rule)
     kept_context, kept_residual = context.new_empty(context.shape), residual.new_empty(residual.shape)
     for out, x in ((kept_context, context), (kept_residual, residual)):
-        gather_into(out, x, decided.keep_idx, x.shape[0], decided.cu_seqlens[-1:])
+        gather_into(out, x, decided.keep_idx, decided.cu_seqlens[-1:])
     kept = live_rows(decided.cu_seqlens)
     return kept_context[:kept], kept_residual[:kept], decided.importance, decided.keep_idx[:kept], decided.cu_seqlens
 

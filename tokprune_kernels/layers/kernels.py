@@ -18,7 +18,6 @@ OPS = SimpleNamespace(**{name: getattr(torch.ops.tokprune, name).default for nam
 REFERENCE = SimpleNamespace(**{name: getattr(reference, name) for name in NAMES})
 
 
-
 def _linear(x: Tensor, weight: Tensor, bias: Tensor, out_features: int, activation: int = 0) -> Tensor:
     """torch's linear layer and an activation by its code, in the place of `packed_linear`."""
     x = functional.linear(x, weight, bias)
