@@ -7,6 +7,8 @@ from functools import cache
 from importlib.util import find_spec
 
 CHECKS_VARIABLE = "TOKPRUNE_GPU_CHECKS"
+# Names a file of tiles to take instead of the shipped ones (gpu/tiles.py).
+TILES_VARIABLE = "TOKPRUNE_GPU_TILES"
 
 
 @cache

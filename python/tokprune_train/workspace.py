@@ -16,7 +16,7 @@ from .calibration.latency_table import LatencyTable
 from .calibration.measure import measure_latency_table
 from .calibration.starts import nearest_start
 from .data.encoding import Collator, encode
-from .data.joining import joined_texts, label_by_teacher
+from .data.joining import UNLABELLED, joined_texts, label_by_teacher
 from .data.reading import DataError, pick_split, read_dataset
 from .data.task import Task, check_texts, find_columns, find_task
 from .evaluation import Evaluation, evaluate
@@ -26,7 +26,7 @@ from .teacher import teach
 from .trainer import Settings, StudentTrainer, train
 
 RESULT = "result.json"
-CALIBRATION_ROWS, START_ROWS = 512, 128
+CALIBRATION_ROWS, START_ROWS = 512, 256
 
 
 @dataclass
@@ -85,8 +85,13 @@ class Workspace:
         train(StudentTrainer(student, self.train_rows, self.collator, settings, folder), folder, self.resume)
 
     def calibration_rows(self) -> Sequence[dict]:
-        """Some training rows, evenly spread, for what is measured before or between stages."""
-        return self.train_rows[:: max(1, len(self.train_rows) // CALIBRATION_ROWS)][:CALIBRATION_ROWS]
+        """Some training rows, evenly spread, for what is measured before or between stages.
+
+        They are texts of the data set itself: joined ones are longer than what the model will meet, and sparsity, thresholds and
+        the best start hang on the length.
+        """
+        rows = [row for row in self.train_rows if not row.get(UNLABELLED)]
+        return rows[:: max(1, len(rows) // CALIBRATION_ROWS)][:CALIBRATION_ROWS]
 
     def nearest_start(self, model: nn.Module, shapes: Sequence[tk.PruningConfig], constraint: Constraint) -> tk.PruningConfig:
         """See calibration.starts; on few rows, which many forward passes go over."""

@@ -31,6 +31,15 @@ def test_output_names_what_people_look_for(tokprune):
         assert word in out
 
 
+def test_the_gpu_kernels_are_named(json_of, monkeypatch):
+    monkeypatch.setattr("tokprune_kernels.cli.implementation.has_triton", lambda: True)
+    assert json_of("env")["implementation"]["gpu"] == "Triton, shipped tiles"
+    monkeypatch.setenv("TOKPRUNE_GPU_TILES", "my/tiles.json")
+    assert json_of("env")["implementation"]["gpu"] == "Triton, tiles of my/tiles.json"
+    monkeypatch.setattr("tokprune_kernels.cli.implementation.has_triton", lambda: False)
+    assert json_of("env")["implementation"]["gpu"] == "reference: triton is not installed"
+
+
 def test_a_missing_core_is_said(tokprune, monkeypatch):
     monkeypatch.setitem(sys.modules, "tokprune_kernels._core", None)
     code, out, _ = tokprune("env")

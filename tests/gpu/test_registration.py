@@ -45,6 +45,22 @@ def test_fake_tensors_on_a_gpu(name):
                     assert isinstance(size, torch.SymInt) or size == wanted
 
 
+@pytest.mark.parametrize("name", GPU_MODULES)
+def test_opcheck_on_a_gpu(name):
+    """Schema, autograd registration, fake kernels, AOT dispatch: by the key of CUDA, on tensors without memory."""
+    op = getattr(torch.ops.tokprune, name).default
+    differentiable = torch._C._dispatch_has_kernel_for_dispatch_key(op.name(), "Autograd")
+    samples = list(GENERATORS[name](torch.float32))[:3]
+    with FakeTensorMode(shape_env=ShapeEnv()):
+        for sample in samples:
+            args, kwargs = torch.utils._pytree.tree_map_only(
+                torch.Tensor,
+                lambda x: torch.empty(x.shape, dtype=x.dtype, device="cuda", requires_grad=differentiable and x.is_floating_point()),
+                (sample.args, sample.kwargs),
+            )
+            torch.library.opcheck(op, args, kwargs)
+
+
 def test_dtypes_that_the_gpu_kernels_take():
     pytest.importorskip("triton", reason="needs triton")
     with FakeTensorMode(), pytest.raises(TypeError, match="q must be torch.float32 or torch.bfloat16 or torch.float16"):

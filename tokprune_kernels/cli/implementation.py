@@ -1,7 +1,10 @@
 """Which implementation of the ops this process runs: compiled kernels, and for which ISA, or the reference."""
 
 import importlib
+import os
 import warnings
+
+from tokprune_kernels._gpu import TILES_VARIABLE, has_triton
 
 from .errors import CliError
 
@@ -12,7 +15,7 @@ def implementation() -> dict:
     """Return what runs the ops on this machine's CPU, as JSON types.
 
     summary: a few words. compiled: bool. detail, path: what the extension's loader says.
-    ops: op -> "compiled" | "reference". core: what the torch-free module `_core` says (`core_status`).
+    ops: op -> "compiled" | "reference", on CPU tensors. gpu: what runs on GPU tensors, in a few words. core: what the torch-free module `_core` says (`core_status`).
     Raises CliError where a built extension cannot be loaded.
     """
     from tokprune_kernels._extension import extension_status
@@ -33,8 +36,16 @@ def implementation() -> dict:
         "path": status.path,
         # On CPU tensors: all of them or none, the loader sees to that.
         "ops": dict.fromkeys(sorted(schemas.NAMES), runs),
+        "gpu": _gpu_kernels(),
         "core": core,
     }
+
+
+def _gpu_kernels() -> str:
+    if not has_triton():
+        return "reference: triton is not installed"
+    tiles = os.environ.get(TILES_VARIABLE)
+    return f"Triton, tiles of {tiles}" if tiles else "Triton, shipped tiles"
 
 
 def core_status() -> dict:

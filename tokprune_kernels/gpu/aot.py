@@ -22,7 +22,7 @@ from triton.backends.nvidia.compiler import get_ptxas
 from triton.compiler import ASTSource
 
 from . import attention, attention_backward, decision, gather, linear, norm, prune_attention
-from .configs import FULL, HALF, HEAD_SIZES, LINEAR_TILES, tiles_of
+from .configs import FULL, HALF, HEAD_SIZES, LINEAR, LINEAR_TILES, tiles_of
 from .launching import dot_precision
 
 # Bytes of shared memory that a program can have.
@@ -94,7 +94,7 @@ def variants(arch: int) -> Iterator[Variant]:
         for block in (512, 1024):
             flags = {"COUNTED": True, "INDEXED": True, "BLOCK": block}
             yield Variant(norm.add_layer_norm_rows, f"width {block}", elements, flags, max(1, block // 256))
-        tile = LINEAR_TILES[_ELEMENTS[elements]]
+        tile = LINEAR_TILES[LINEAR, _ELEMENTS[elements], 0]
         for activation in range(4):
             constants = {
                 "ACTIVATION": activation, "COUNTED": True, "INDEXED": True, "PROGRAMS": 132, "PRECISION": _precision(elements),

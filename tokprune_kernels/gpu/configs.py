@@ -1,4 +1,4 @@
-"""Tile sizes that are shipped, by architecture: nothing is tuned at run time.
+"""Tile sizes that are shipped, by architecture. Nothing is tuned at run time; `gpu.tune` does it when asked.
 
 A row is one kernel at one head size. The table suits every architecture from sm_80 on (sm_86 and sm_89 have the least shared
 memory), and `FOR_ARCHITECTURE` says where a newer one takes another tile. Nothing spills, with one exception
@@ -8,49 +8,17 @@ that `gpu.aot` names: `python -m tokprune_kernels.gpu.aot` compiles all of them 
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass
+import os
 from functools import cache, reduce
 
 import torch
 
-
-@dataclass(frozen=True)
-class Tile:
-    """Rows of queries and of keys of a tile, warps of a program, and how many tiles are fetched ahead of use."""
-
-    block_m: int
-    block_n: int
-    num_warps: int
-    num_stages: int
-
-    @property
-    def arguments(self) -> dict[str, int]:
-        """As the kernels take them."""
-        return {"BLOCK_M": self.block_m, "BLOCK_N": self.block_n, "num_warps": self.num_warps, "num_stages": self.num_stages}
-
-
-@dataclass(frozen=True)
-class LinearTile:
-    """Rows, columns and inner steps of a tile of a product; row blocks that are worked on together; warps; tiles fetched ahead."""
-
-    block_m: int
-    block_n: int
-    block_k: int
-    group: int
-    num_warps: int
-    num_stages: int
-
-    @property
-    def arguments(self) -> dict[str, int]:
-        """As the kernel takes them."""
-        sizes = {"BLOCK_M": self.block_m, "BLOCK_N": self.block_n, "BLOCK_K": self.block_k, "GROUP": self.group}
-        return {**sizes, "num_warps": self.num_warps, "num_stages": self.num_stages}
-
+from .._gpu import TILES_VARIABLE
+from .tiles import Key, LinearTile, Tile, read_tiles
 
 HALF, FULL = "16-bit", "fp32"
-# (kernel, size of elements, padded head size) -> tile. `attend_short` holds all keys of a head: its block_n is the
-# longest text that it takes. Where it has no row (float32, whose tiles do not fit) all texts take `attend_long`.
-TILES: dict[tuple[str, str, int], Tile] = {
+# `attend_short` holds all keys of a head: its block_n is the longest text that it takes. Where it has no row (float32, whose tiles do not fit) all texts take `attend_long`.
+TILES: dict[Key, Tile] = {
     ("attend_short", HALF, 16): Tile(64, 128, 4, 1),
     ("attend_short", HALF, 32): Tile(64, 128, 4, 1),
     ("attend_short", HALF, 64): Tile(64, 128, 4, 1),
@@ -90,18 +58,26 @@ TILES: dict[tuple[str, str, int], Tile] = {
     ("grad_keys", FULL, 128): Tile(16, 16, 8, 1),
 }
 # Compute capability -> rows that are other there and on all that come after it.
-FOR_ARCHITECTURE: dict[int, dict[tuple[str, str, int], Tile]] = {
+FOR_ARCHITECTURE: dict[int, dict[Key, Tile]] = {
     90: {
         ("attend_long", HALF, 128): Tile(128, 64, 8, 2),
         ("grad_queries", FULL, 64): Tile(32, 16, 4, 1),
         ("grad_keys", HALF, 64): Tile(64, 64, 4, 2),
     },
 }
-LINEAR_TILES: dict[str, LinearTile] = {
-    HALF: LinearTile(128, 128, 64, 8, 8, 3),
-    FULL: LinearTile(64, 64, 32, 8, 8, 2),
+LINEAR = "linear_rows"
+LINEAR_TILES: dict[Key, LinearTile] = {
+    (LINEAR, HALF, 0): LinearTile(128, 128, 64, 8, 8, 3),
+    (LINEAR, FULL, 0): LinearTile(64, 64, 32, 8, 8, 2),
 }
 HEAD_SIZES = (16, 32, 64, 128)
+# Taken instead of the shipped ones: those of the file that TOKPRUNE_GPU_TILES names, and what trials put here.
+OVERRIDES: dict[Key, Tile | LinearTile] = read_tiles(os.environ[TILES_VARIABLE], TILES | LINEAR_TILES) if os.environ.get(TILES_VARIABLE) else {}
+
+
+def size_of(dtype: torch.dtype) -> str:
+    """How the tables call the size of its elements."""
+    return FULL if dtype == torch.float32 else HALF
 
 
 def padded_head(head_dim: int) -> int:
@@ -114,18 +90,18 @@ def padded_head(head_dim: int) -> int:
 
 def tile(kernel: str, dtype: torch.dtype, head_dim: int) -> Tile:
     """The tile of a kernel on the current GPU; `OVERRIDES` comes first."""
-    key = (kernel, FULL if dtype == torch.float32 else HALF, padded_head(head_dim))
-    return OVERRIDES.get(key) or tiles_of(_architecture())[key]
+    key = (kernel, size_of(dtype), padded_head(head_dim))
+    return OVERRIDES.get(key) or tiles_of(architecture_here())[key]
 
 
-def tiles_of(architecture: int) -> dict[tuple[str, str, int], Tile]:
+def tiles_of(architecture: int) -> dict[Key, Tile]:
     """The table of a compute capability such as 90."""
     newer = (rows for first, rows in sorted(FOR_ARCHITECTURE.items()) if architecture >= first)
     return reduce(operator.or_, newer, TILES)
 
 
 @cache
-def _architecture() -> int:
+def architecture_here() -> int:
     """Compute capability of the current GPU; that of the table where there is none, and the interpreter runs."""
     major, minor = torch.cuda.get_device_capability() if torch.cuda.is_available() else (8, 0)
     return 10 * major + minor
@@ -133,14 +109,11 @@ def _architecture() -> int:
 
 def short_limit(dtype: torch.dtype, head_dim: int) -> int:
     """The longest sequence of the one-pass kernel; 0 where all go through the other."""
-    one_pass = TILES.get(("attend_short", FULL if dtype == torch.float32 else HALF, padded_head(head_dim)))
+    one_pass = TILES.get(("attend_short", size_of(dtype), padded_head(head_dim)))
     return one_pass.block_n if one_pass else 0
 
 
 def linear_tile(dtype: torch.dtype) -> LinearTile:
-    """The tile of `linear_rows`."""
-    return LINEAR_TILES[FULL if dtype == torch.float32 else HALF]
-
-
-# For trials: a tile put here under its key is taken instead of the shipped one.
-OVERRIDES: dict[tuple[str, str, int], Tile] = {}
+    """The tile of `linear_rows`; `OVERRIDES` comes first."""
+    key = (LINEAR, size_of(dtype), 0)
+    return OVERRIDES.get(key) or LINEAR_TILES[key]

@@ -35,6 +35,7 @@ def _print(machine, runs):
         ("threads", machine["threads"]),
         ("GPU", "\n".join(machine["gpu"]) or "none"),
         ("CPU kernels", runs["summary"]),
+        ("GPU kernels", runs["gpu"]),
     ]
     if core["available"]:
         built = core["versions"]
