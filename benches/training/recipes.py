@@ -24,7 +24,8 @@ _STUDENT = "--lr 8e-5 --freeze-embeddings --dropout 0 --distillation 0.9 --state
 _SENTENCES = f"--min-length 16 --joined 60000 {_STUDENT}"
 _SST2 = f"--soft-epochs 0.28 --epochs 2 {_SENTENCES}"
 _SST2_SHORT = f"--soft-epochs 0.5 --epochs 2 --min-length 16 --joined 24000 {_STUDENT}"
-_MRPC = "--soft-epochs 3 --epochs 12 --lr 5e-5 --freeze-embeddings --distillation 0.7 --state-distillation 1"
+# MRPC has 4,080 pairs: turned round, and put together anew, they are three times as many.
+_MRPC = f"--soft-epochs 1 --epochs 8 --joined 8000 {_STUDENT}"
 _20NEWS = f"--soft-epochs 0.3 --epochs 2 {_STUDENT}"
 # Fewer steps than on the others, or longer texts, want faster thresholds, gates and multipliers.
 _FAST = "--multiplier-lr 0.05"

@@ -33,7 +33,7 @@ CALIBRATION_ROWS, START_ROWS = 512, 256
 class Workspace:
     """Tokenised data, a tokenizer, and an output folder with one sub-folder a stage.
 
-    joined: how many of the training rows are two texts joined, which only the teacher labels (data.joining).
+    joined: how many of the training rows are texts put together anew, which only the teacher labels (data.joining).
     base: folder or hub id of the model to start from.   teacher: of the one that teaches; None: the same.
     answers_folder: keeps what the teacher says; None: it is asked anew.
     train_rows, eval_rows: see data.encoding.encode.
@@ -150,7 +150,7 @@ def open_workspace(
     """Read and tokenise a data set.
 
     data: see data.reading.read_dataset.   columns: names given for text, pair, label.   limit: train on the first rows only.
-    min_length: train on rows of at least so many tokens.   joined: and on so many joins of two texts of any length, drawn by `seed`.
+    min_length: train on rows of at least so many tokens.   joined: and on so many put together of texts of any length, drawn by `seed`.
     Raises DataError for data that cannot be used.
     """
     splits = read_dataset(data)

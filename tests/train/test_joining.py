@@ -1,9 +1,8 @@
-"""Two texts joined, and whose label that is."""
+"""Texts put together anew, and whose label that is."""
 
 import pytest
 import torch
 from tokprune_train.data.joining import joined_texts, label_by_teacher
-from tokprune_train.data.reading import DataError
 
 CLS, SEP = 101, 102
 
@@ -44,7 +43,29 @@ def test_the_teacher_labels_what_has_no_label(regression, label):
     assert [row["labels"] for row in rows] == [0, label]
 
 
-def test_pairs_are_refused():
-    rows = [{"input_ids": [CLS, 1, SEP, 2, SEP], "token_type_ids": [0, 0, 0, 1, 1], "labels": 0}]
-    with pytest.raises(DataError, match="only single texts can be joined"):
-        joined_texts(rows, 1, 8, seed=0)
+def pair(first, second):
+    ids = [CLS, *first, SEP, *second, SEP]
+    types = [0] * (len(first) + 2) + [1] * (len(second) + 1)
+    return {"input_ids": ids, "token_type_ids": types, "attention_mask": [1] * len(ids), "labels": 0}
+
+
+def test_pairs_put_together_anew():
+    """Pairs the other way round, and texts of two pairs in every combination; types tell the texts apart as the tokenizer does."""
+    rows = [pair((1, 2), (3,)), pair((4,), (5, 6, 7))]
+    made = joined_texts(rows, 300, max_length=32, seed=0)
+    texts = [(1, 2), (3,), (4,), (5, 6, 7)]
+    whole = {(*one, SEP, *other): (one, other) for one in texts for other in texts}
+    found = [whole[tuple(row["input_ids"][1:-1])] for row in made]
+    turned = [texts_of in (((3,), (1, 2)), ((5, 6, 7), (4,))) for texts_of in found]
+    assert set(found) == set(whole.values()) and 0.5 < sum(turned) / 300 < 0.75
+    for row, texts_of in zip(made, found, strict=True):
+        expected = pair(*texts_of)
+        assert all(row[name] == expected[name] for name in ("input_ids", "token_type_ids", "attention_mask"))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_cut_pairs(turned):
+    """Word by word from the longer one, until both fit."""
+    rows = [pair((1, 2, 3, 4, 5), (6, 7))]
+    wanted = [CLS, 6, 7, SEP, 1, 2, 3, SEP] if turned else [CLS, 1, 2, 3, SEP, 6, 7, SEP]
+    assert wanted in [row["input_ids"] for row in joined_texts(rows, 20, max_length=8, seed=0)]

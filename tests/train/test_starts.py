@@ -22,10 +22,15 @@ def test_shapes_of_thresholds():
 
 @pytest.mark.parametrize("position", ["before_layer", "after_attention"])
 def test_shapes_of_ratios(position):
-    for whole, shape in enumerate(ratio_shapes(4, position)):
+    """Up to two first layers whole; the others keep the same, ever more, or ever less."""
+    seen = []
+    for shape in ratio_shapes(5, position):
         ratios = shape.keep_ratios[:-1] if position == "after_attention" else shape.keep_ratios[1:]
-        assert [ratio == 1.0 for ratio in ratios] == [True] * whole + [False] * (3 - whole)
-    assert whole == 2 and shape.position == position
+        whole, pruned = ratios.count(1.0), [ratio for ratio in ratios if ratio < 1]
+        assert len(ratios) == 4 and ratios[:whole] == (1.0,) * whole and shape.position == position
+        seen.append((whole, (pruned[-1] > pruned[0]) - (pruned[-1] < pruned[0])))
+        assert sorted(pruned, reverse=pruned[0] > pruned[-1]) == pruned
+    assert seen == [(whole, lean) for whole in range(3) for lean in (1, 0, -1)]
 
 
 def test_the_nearest_is_taken():

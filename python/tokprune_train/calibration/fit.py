@@ -12,7 +12,7 @@ import tokprune_kernels as tk
 
 from ..data.encoding import Collator, by_length, model_inputs
 
-_HALVINGS = 12
+_HALVINGS = 10
 
 
 def fit_to_target(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -18,6 +19,8 @@ from .fit import fit_to_target
 NO_OTHER = 4.0
 _POWERS = (0.25, 0.5, 1.0, 2.0)
 _RATIO = 0.7
+# How much more the last of the layers that prune takes than the middle one does, and the middle one than the first: as powers.
+_LEANS = (0.5, 1.0, 2.0)
 
 
 def nearest_start(
@@ -54,9 +57,11 @@ def threshold_shapes(layers: int, typical: float, **options) -> Iterator[tk.Prun
 
 
 def ratio_shapes(layers: int, position: str) -> Iterator[tk.PruningConfig]:
-    """One keep ratio in all layers but the first ones, none, one or two of them."""
-    for whole in range(min(3, layers - 1)):
-        ratios = [1.0] * whole + [_RATIO] * (layers - 1 - whole)
+    """All layers but the first ones, none, one or two of them, keep one ratio, or keep less in the first or in the last of them."""
+    for whole, lean in itertools.product(range(min(3, layers - 1)), _LEANS):
+        pruning = layers - 1 - whole
+        powers = [lean ** (2 * at / max(1, pruning - 1) - 1) for at in range(pruning)]
+        ratios = [1.0] * whole + [_RATIO**power for power in powers]
         at_once = position == "after_attention"
         yield tk.PruningConfig.top([*ratios, FIRST_ONLY] if at_once else [1.0, *ratios], position=position)
 

@@ -1,4 +1,4 @@
-"""More texts than the data set has: two of its texts joined make one that nobody has labelled, and that the teacher can."""
+"""More texts than the data set has: its texts put together anew, which nobody has labelled, and the teacher can."""
 
 from __future__ import annotations
 
@@ -6,33 +6,53 @@ from collections.abc import Sequence
 
 import torch
 
-from .reading import DataError
-
 # Marks a row whose label is still to come from the teacher.
 UNLABELLED = "unlabelled"
 
 
 def joined_texts(rows: Sequence[dict], count: int, max_length: int, seed: int) -> list[dict]:
-    """`count` rows, each of two random ones: [CLS] first text, second text [SEP], no longer than `max_length` tokens.
+    """`count` rows made of random ones, no longer than `max_length` tokens.
 
-    rows: of single texts, see data.encoding.encode, each with the tokenizer's first and last token around it.
+    Of single texts: two of them, one after the other, [CLS] first text, second text [SEP]. Of pairs: half of the time a pair the other
+    way round, else a text of one pair beside a text of another; too long ones are cut at the longer text.
+
+    rows: see data.encoding.encode, with the tokenizer's tokens around and between the texts; token_type_ids tell pairs.
     Their label is a placeholder until `label_by_teacher`. The same seed gives the same rows.
-    Raises DataError for pairs of texts: what of two pairs belongs together, no join can say.
     """
-    if any(any(row.get("token_type_ids", ())) for row in rows):
-        raise DataError("only single texts can be joined, and these rows are pairs")
+    make = _paired if any(any(row.get("token_type_ids", ())) for row in rows) else _in_a_row
     generator = torch.Generator().manual_seed(seed)
     made = []
     while len(made) < count:
         first, second = (rows[index] for index in torch.randint(len(rows), (2,), generator=generator).tolist())
-        ids = first["input_ids"][:-1] + second["input_ids"][1:]
-        if len(ids) > max_length:
-            ids = ids[: max_length - 1] + second["input_ids"][-1:]
-        row = {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": first["labels"], UNLABELLED: True}
-        if "token_type_ids" in first:
-            row["token_type_ids"] = [0] * len(ids)
-        made.append(row)
+        row = make(first, second, max_length, generator)
+        made.append(row | {"attention_mask": [1] * len(row["input_ids"]), "labels": first["labels"], UNLABELLED: True})
     return made
+
+
+def _in_a_row(first: dict, second: dict, max_length: int, generator: torch.Generator) -> dict:
+    ids = first["input_ids"][:-1] + second["input_ids"][1:]
+    if len(ids) > max_length:
+        ids = ids[: max_length - 1] + second["input_ids"][-1:]
+    return {"input_ids": ids} | ({"token_type_ids": [0] * len(ids)} if "token_type_ids" in first else {})
+
+
+def _paired(first: dict, second: dict, max_length: int, generator: torch.Generator) -> dict:
+    turned, of_first, of_second = torch.randint(2, (3,), generator=generator).tolist()
+    start, end = first["input_ids"][0], first["input_ids"][-1]
+    one, other = _texts(first)[::-1] if turned else (_texts(first)[of_first], _texts(second)[of_second])
+    room = max_length - 3
+    while len(one) + len(other) > room:
+        one, other = (one[:-1], other) if len(one) > len(other) else (one, other[:-1])
+    return {
+        "input_ids": [start, *one, end, *other, end],
+        "token_type_ids": [0] * (len(one) + 2) + [1] * (len(other) + 1),
+    }
+
+
+def _texts(row: dict) -> tuple[list[int], list[int]]:
+    """The tokens of both texts of a pair, without those of the tokenizer."""
+    second = row["token_type_ids"].index(1)
+    return row["input_ids"][1 : second - 1], row["input_ids"][second:-1]
 
 
 def label_by_teacher(rows: Sequence[dict], regression: bool) -> None:
