@@ -5,7 +5,7 @@
 Needs no compiled CPU kernels. Correctness: every op in three dtypes against the float64 reference, the same bits again and again,
 models in both modes against Hugging Face, no host sync in graph mode; a wrong result ends the run. Then single kernels against
 flash attention, FlexAttention, nonzero + index_select and cuBLAS, and BERT-base end to end. Writes results/gpu_kernels.csv,
-gpu_models.csv, gpu_checks.csv with the machine's stamp.
+gpu_models.csv, gpu_checks.csv with the machine's stamp; gpu_plots.py draws them, on any machine.
 """
 
 import argparse
