@@ -1,6 +1,5 @@
 """Which implementation of the ops the loop calls for a device, dtype and head size."""
 
-from functools import partial
 from types import SimpleNamespace
 
 import torch
@@ -12,6 +11,7 @@ from .._extension import extension_status
 from .._gpu import has_triton
 from ..ops.checks import COMPILED_FLOATS, GPU_FLOATS
 from ..ops.schemas import NAMES
+from ..reference.linear import FUNCTIONS
 
 # Bound once: an attribute look-up in torch.ops costs more than the checks of a small op.
 OPS = SimpleNamespace(**{name: getattr(torch.ops.tokprune, name).default for name in NAMES})
@@ -20,11 +20,9 @@ REFERENCE = SimpleNamespace(**{name: getattr(reference, name) for name in NAMES}
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor, out_features: int, activation: int = 0) -> Tensor:
     """torch's linear layer and an activation by its code, in the place of `packed_linear`."""
-    x = functional.linear(x, weight, bias)
-    return x if not activation else _ACTIVATIONS[activation](x)
+    return FUNCTIONS[activation](functional.linear(x, weight, bias))
 
 
-_ACTIVATIONS = {1: functional.gelu, 2: partial(functional.gelu, approximate="tanh"), 3: functional.relu}
 # How layers are "packed" for a GPU: their weights as torch has them, read where they are; only query, key and value are joined.
 GPU_LAYOUT = SimpleNamespace(pack_weight=Tensor.contiguous, packed_linear=_linear, add_layer_norm=OPS.add_layer_norm)
 

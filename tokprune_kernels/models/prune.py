@@ -23,10 +23,10 @@ def prune_model(model: nn.Module, pruning: PruningConfig | Mapping | None) -> nn
 
     Returns:
         the same model, with `model.set_pruning(pruning)` for later changes, `config.pruning` set,
-        `model.freeze_for_inference()` and `model.unfreeze()` (see `freezing`), `model.set_gpu_mode(mode)` (see `PrunedEncoder`), and `model(..., output_pruning=True)`
-        giving `out.pruning` (see PruningOutput). Heads that read only the pooled first
-        token (sequence classification, multiple choice, next sentence) skip restoring the padded states unless hidden
-        states are asked for.
+        `model.freeze_for_inference()` and `model.unfreeze()` (see `freezing`), `model.set_gpu_mode(mode)` (see
+        `PrunedEncoder`), and `model(..., output_pruning=True)` giving `out.pruning` (see PruningOutput). Heads that read only
+        the pooled first token (sequence classification, multiple choice, next sentence) skip restoring the padded states
+        unless hidden states are asked for.
 
     Raises:
         TypeError: not a transformers model, or no pruning configuration.

@@ -7,7 +7,8 @@ PANEL_COLUMNS = 64
 
 # Codes of the op's `activation` argument.
 ACTIVATIONS = {"none": 0, "gelu": 1, "gelu_tanh": 2, "relu": 3}
-_FUNCTIONS = (lambda x: x, gelu, lambda x: gelu(x, approximate="tanh"), relu)
+# By their codes.
+FUNCTIONS = (lambda x: x, gelu, lambda x: gelu(x, approximate="tanh"), relu)
 
 
 def pack_weight(weight):
@@ -34,4 +35,4 @@ def packed_linear(x, weight, bias, out_features, activation=0, rows=None):
     plain = unpack_weight(weight, out_features, x.shape[1])
     wide = torch.float64 if x.dtype == torch.float64 else torch.float32
     y = linear(x.to(wide), plain.to(wide), None if bias is None else bias.to(wide))
-    return _FUNCTIONS[activation](y).to(x.dtype)
+    return FUNCTIONS[activation](y).to(x.dtype)
