@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
-from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
+from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase, TrainerCallback
 
 import tokprune_kernels as tk
 
@@ -78,11 +78,14 @@ class Workspace:
         )
         return tk.prune_model(model, pruning)
 
-    def run_stage(self, name: str, student: Student, settings: Settings) -> None:
+    def run_stage(self, name: str, student: Student, settings: Settings, callbacks: Sequence[TrainerCallback] = ()) -> None:
         """Train the student; its log and checkpoints go to the sub-folder `name`."""
         folder = self.output / name
         folder.mkdir(parents=True, exist_ok=True)
-        train(StudentTrainer(student, self.train_rows, self.collator, settings, folder), folder, self.resume)
+        trainer = StudentTrainer(student, self.train_rows, self.collator, settings, folder)
+        for callback in callbacks:
+            trainer.add_callback(callback)
+        train(trainer, folder, self.resume)
 
     def calibration_rows(self) -> Sequence[dict]:
         """Some training rows, evenly spread, for what is measured before or between stages.
@@ -150,7 +153,7 @@ def open_workspace(
     """Read and tokenise a data set.
 
     data: see data.reading.read_dataset.   columns: names given for text, pair, label.   limit: train on the first rows only.
-    min_length: train on rows of at least so many tokens.   joined: and on so many put together of texts of any length, drawn by `seed`.
+    min_length: train on rows of at least so many tokens.   joined: and on so many put together of others, drawn by `seed`.
     Raises DataError for data that cannot be used.
     """
     splits = read_dataset(data)
@@ -165,7 +168,7 @@ def open_workspace(
     if not train_rows:
         raise DataError(f"no training row of {data!r} has {min_length} tokens or more")
     if joined:
-        train_rows += joined_texts(all_rows, joined, max_length, seed)
+        train_rows += joined_texts(all_rows, train_rows, joined, max_length, seed)
     return Workspace(
         base=model,
         output=Path(output),

@@ -11,32 +11,42 @@ def rows_of(*texts):
     return [{"input_ids": [CLS, *text, SEP], "attention_mask": [1] * (len(text) + 2), "labels": 0} for text in texts]
 
 
-def test_one_text_of_two():
-    """Each half is whole, between one [CLS] and one [SEP]; all pairs occur."""
-    texts = {(1,), (2, 3), (4, 5, 6)}
-    made = joined_texts(rows_of(*texts), 200, max_length=32, seed=0)
-    assert len(made) == 200
-    halves = {(*first, *second) for first in texts for second in texts}
-    assert {tuple(row["input_ids"][1:-1]) for row in made} == halves
+def test_texts_of_two():
+    """By turns two whole texts, between one [CLS] and one [SEP], and a first part with a last part of long ones; all occur."""
+    texts, long = [(1,), (2, 3), (4, 5, 6)], [(7, 8, 9, 10), (11, 12, 13, 14)]
+    made = joined_texts(rows_of(*texts, *long), rows_of(*long), 800, max_length=32, seed=0)
+    inner = [tuple(row["input_ids"][1:-1]) for row in made]
+    assert len(made) == 800 and set(inner[::2]) == {(*one, *other) for one in (*texts, *long) for other in (*texts, *long)}
+    parts = {(one[:cut], other[cut:]) for one in long for other in long for cut in range(5)}
+    assert set(inner[1::2]) == {(*first, *last) for first, last in parts}
     for row in made:
         assert row["input_ids"][0] == CLS and row["input_ids"][-1] == SEP
         assert row["attention_mask"] == [1] * len(row["input_ids"])
 
 
+@pytest.mark.parametrize(("one", "other"), [(2, 9), (9, 2), (0, 3), (1, 1)])
+def test_parts_of_texts_unlike_in_length(one, other):
+    """No longer than the longer one but for rounding, and never a word of the first after one of the second."""
+    rows = rows_of(tuple(range(1, 1 + one)), tuple(range(51, 51 + other)))
+    for row in joined_texts(rows, rows, 100, 32, seed=0)[1::2]:
+        inner = row["input_ids"][1:-1]
+        assert len(inner) <= max(one, other) + 1 and row["input_ids"][0] == CLS and row["input_ids"][-1] == SEP
+
+
 def test_cut_at_the_longest_allowed():
-    (made,) = joined_texts(rows_of((1, 2, 3, 4)), 1, max_length=8, seed=0)
-    assert made["input_ids"] == [CLS, 1, 2, 3, 4, 1, 2, SEP]
+    made = joined_texts(rows_of((1, 2, 3, 4)), rows_of((1, 2, 3, 4)), 1, max_length=8, seed=0)
+    assert made[0]["input_ids"] == [CLS, 1, 2, 3, 4, 1, 2, SEP]
 
 
 def test_the_seed_decides():
     rows = rows_of(*((index,) for index in range(50)))
-    first, again, other = (joined_texts(rows, 20, 32, seed) for seed in (3, 3, 4))
+    first, again, other = (joined_texts(rows, rows, 20, 32, seed) for seed in (3, 3, 4))
     assert first == again != other
 
 
 @pytest.mark.parametrize(("regression", "label"), [(False, 2), (True, -1.5)])
 def test_the_teacher_labels_what_has_no_label(regression, label):
-    rows = rows_of((1,)) + joined_texts(rows_of((1,)), 1, 8, seed=0)
+    rows = rows_of((1,)) + joined_texts(rows_of((1,)), rows_of((1,)), 1, 8, seed=0)
     for row in rows:
         row["teacher_logits"] = torch.tensor([-1.5, 0.0, 3.0])
     label_by_teacher(rows, regression)
@@ -52,7 +62,7 @@ def pair(first, second):
 def test_pairs_put_together_anew():
     """Pairs the other way round, and texts of two pairs in every combination; types tell the texts apart as the tokenizer does."""
     rows = [pair((1, 2), (3,)), pair((4,), (5, 6, 7))]
-    made = joined_texts(rows, 300, max_length=32, seed=0)
+    made = joined_texts(rows, rows, 300, max_length=32, seed=0)
     texts = [(1, 2), (3,), (4,), (5, 6, 7)]
     whole = {(*one, SEP, *other): (one, other) for one in texts for other in texts}
     found = [whole[tuple(row["input_ids"][1:-1])] for row in made]
@@ -68,4 +78,4 @@ def test_cut_pairs(turned):
     """Word by word from the longer one, until both fit."""
     rows = [pair((1, 2, 3, 4, 5), (6, 7))]
     wanted = [CLS, 6, 7, SEP, 1, 2, 3, SEP] if turned else [CLS, 1, 2, 3, SEP, 6, 7, SEP]
-    assert wanted in [row["input_ids"] for row in joined_texts(rows, 20, max_length=8, seed=0)]
+    assert wanted in [row["input_ids"] for row in joined_texts(rows, rows, 20, max_length=8, seed=0)]

@@ -10,20 +10,23 @@ import torch
 UNLABELLED = "unlabelled"
 
 
-def joined_texts(rows: Sequence[dict], count: int, max_length: int, seed: int) -> list[dict]:
+def joined_texts(rows: Sequence[dict], long_rows: Sequence[dict], count: int, max_length: int, seed: int) -> list[dict]:
     """`count` rows made of random ones, no longer than `max_length` tokens.
 
-    Of single texts: two of them, one after the other, [CLS] first text, second text [SEP]. Of pairs: half of the time a pair the other
-    way round, else a text of one pair beside a text of another; too long ones are cut at the longer text.
+    Of single texts, by turns: two of `rows`, one after the other; and the first part of one of `long_rows` with the last part of another, cut
+    such that the result is about as long as they are. Of pairs: half of the time a pair of `rows` the other way round, else a text of
+    one pair beside a text of another; too long ones are cut at the longer text.
 
     rows: see data.encoding.encode, with the tokenizer's tokens around and between the texts; token_type_ids tell pairs.
+    long_rows: those of them that are as long as what the model is for.
     Their label is a placeholder until `label_by_teacher`. The same seed gives the same rows.
     """
-    make = _paired if any(any(row.get("token_type_ids", ())) for row in rows) else _in_a_row
+    pairs = any(any(row.get("token_type_ids", ())) for row in rows)
     generator = torch.Generator().manual_seed(seed)
-    made = []
+    made: list[dict] = []
     while len(made) < count:
-        first, second = (rows[index] for index in torch.randint(len(rows), (2,), generator=generator).tolist())
+        make, source = (_paired, rows) if pairs else ((_in_a_row, rows), (_spliced, long_rows))[len(made) % 2]
+        first, second = (source[index] for index in torch.randint(len(source), (2,), generator=generator).tolist())
         row = make(first, second, max_length, generator)
         made.append(row | {"attention_mask": [1] * len(row["input_ids"]), "labels": first["labels"], UNLABELLED: True})
     return made
@@ -34,6 +37,14 @@ def _in_a_row(first: dict, second: dict, max_length: int, generator: torch.Gener
     if len(ids) > max_length:
         ids = ids[: max_length - 1] + second["input_ids"][-1:]
     return {"input_ids": ids} | ({"token_type_ids": [0] * len(ids)} if "token_type_ids" in first else {})
+
+
+def _spliced(first: dict, second: dict, max_length: int, generator: torch.Generator) -> dict:
+    share = float(torch.rand((), generator=generator))
+    start, end = first["input_ids"][:-1], second["input_ids"][1:]
+    cut = 1 + round(share * (len(start) - 1))  # the tokenizer's first token stays, and its last one
+    parts = (start[:cut], end[min(len(end) - 1, round(share * (len(end) - 1))) :])
+    return _in_a_row({**first, "input_ids": [*parts[0], 0]}, {**second, "input_ids": [0, *parts[1]]}, max_length, generator)
 
 
 def _paired(first: dict, second: dict, max_length: int, generator: torch.Generator) -> dict:
