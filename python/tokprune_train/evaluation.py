@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 import tokprune_kernels as tk
 
-from .data.encoding import Collator, by_length, model_inputs
+from .data.encoding import Collator
+from .running import outputs
 
 
 @dataclass(frozen=True)
@@ -47,12 +48,8 @@ def evaluate(
     """
     if not rows:
         raise ValueError("there are no rows to evaluate on")
-    model.eval()
-    logits, kept, longest = [], [], []
-    order = []
-    for chosen in by_length(rows, batch_size):
-        with torch.inference_mode():
-            output = model(**model_inputs(collator([rows[row] for row in chosen])), output_pruning=True)
+    logits, kept, longest, order = [], [], [], []
+    for chosen, output in outputs(model, rows, collator, batch_size, output_pruning=True):
         order += chosen
         logits.append(output["logits"].float())
         kept.append(output["pruning"].kept_lengths)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 
-import torch
 from torch import nn
 
 import tokprune_kernels as tk
 
-from .data.encoding import Collator, by_length, model_inputs
+from .data.encoding import Collator
+from .running import outputs
 from .states import pooled_states
 
 
@@ -33,19 +33,17 @@ def teach(
     Raises ValueError where `states` of a model without a pooler are asked for.
     """
     pruning = tk.PruningConfig.from_dict(teacher.config.pruning)
-    teacher.eval()
     teacher.set_pruning(tk.PruningConfig.dense())
     done = 0
-    for chosen in by_length(rows, batch_size):
-        with torch.no_grad(), pooled_states(teacher) if states else nullcontext() as pooled:
-            output = teacher(**model_inputs(collator([rows[row] for row in chosen])), output_pruning=importance)
-        for place, row in enumerate(chosen):  # clones: views would keep every batch in memory as a whole
-            rows[row]["teacher_logits"] = output["logits"][place].float().clone()
-            if states:
-                rows[row]["teacher_state"] = pooled[-1][place].float().clone()
-            if importance:
-                rows[row]["teacher_importance"] = output["pruning"].importance[-1, place, : len(rows[row]["input_ids"])].clone()
-        if progress is not None:
-            done += len(chosen)
-            progress(done, len(rows))
+    with pooled_states(teacher) if states else nullcontext() as pooled:
+        for chosen, output in outputs(teacher, rows, collator, batch_size, output_pruning=importance):
+            for place, row in enumerate(chosen):  # clones: views would keep every batch in memory as a whole
+                rows[row]["teacher_logits"] = output["logits"][place].float().clone()
+                if states:
+                    rows[row]["teacher_state"] = pooled[-1][place].float().clone()
+                if importance:
+                    rows[row]["teacher_importance"] = output["pruning"].importance[-1, place, : len(rows[row]["input_ids"])].clone()
+            if progress is not None:
+                done += len(chosen)
+                progress(done, len(rows))
     teacher.set_pruning(pruning)

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 import tokprune_kernels as tk
 
-from ..data.encoding import Collator, by_length, model_inputs
+from ..data.encoding import Collator
+from ..running import outputs
 
 _HALVINGS = 10
 
@@ -31,7 +32,6 @@ def fit_to_target(
     cost: FlopsCost or LatencyCost, of lengths (num_layers + 1, B).   rows: see data.encoding.encode; a few hundred do.
     """
     before = tk.PruningConfig.from_dict(model.config.pruning)
-    model.eval()
     low, high = -2.0, 2.0
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
@@ -49,10 +49,6 @@ def _scaled(pruning: tk.PruningConfig, factor: float) -> tk.PruningConfig:
 
 
 def _lengths(model: nn.Module, rows: Sequence[dict], collator: Collator) -> tuple[Tensor, Tensor]:
-    kept = []
-    for chosen in by_length(rows, 64):
-        with torch.no_grad():
-            output = model(**model_inputs(collator([rows[row] for row in chosen])), output_pruning=True)
-        kept.append(output["pruning"].kept_lengths)
+    kept = [output["pruning"].kept_lengths for _, output in outputs(model, rows, collator, output_pruning=True)]
     lengths = torch.cat(kept, dim=1).double()
     return lengths, lengths[0]

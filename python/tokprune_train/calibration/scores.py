@@ -9,21 +9,19 @@ from torch import Tensor, nn
 
 import tokprune_kernels as tk
 
-from ..data.encoding import Collator, model_inputs
+from ..data.encoding import Collator
+from ..running import outputs
 
 
 def sample_scores(
     model: nn.Module, rows: Sequence[dict], collator: Collator, score_denominator: str | int = "kept", batch_size: int = 32
 ) -> Tensor:
-    """(num_layers, T) importance of all tokens but each text's first, on the rows given, with nothing pruned."""
+    """(num_layers, T) importance of all tokens but each text's first, on the rows given, longest texts first, with nothing pruned."""
     pruning = tk.PruningConfig.from_dict(model.config.pruning)
-    model.eval()
     model.set_pruning(tk.PruningConfig(score_denominator=score_denominator))
     scores = []
-    for start in range(0, len(rows), batch_size):
-        inputs = model_inputs(collator(rows[start : start + batch_size]))
-        with torch.no_grad():
-            pruned = model(**inputs, output_pruning=True)["pruning"]
+    for _, output in outputs(model, rows, collator, batch_size, output_pruning=True):
+        pruned = output["pruning"]
         scored = pruned.kept_mask[0].clone()
         scored[:, 0] = False
         scores.append(pruned.importance[:, scored])

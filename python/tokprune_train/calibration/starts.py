@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 import tokprune_kernels as tk
 
-from ..data.encoding import Collator, by_length, model_inputs
+from ..data.encoding import Collator
 from ..objectives.distillation import prediction_distillation
 from ..objectives.gates import FIRST_ONLY
+from ..running import outputs
 from .fit import fit_to_target
 
 # Above every score, which are shares of a whole: after the last attention a head that reads the first token needs no other.
@@ -37,7 +38,6 @@ def nearest_start(
     model: dense, with a head; its own configuration is put back.   shapes: at least one.   rows: see data.encoding.encode.
     """
     before = tk.PruningConfig.from_dict(model.config.pruning)
-    model.eval()
     model.set_pruning(tk.PruningConfig.dense())
     dense = _answers(model, rows, collator)
     fitted = [fit_to_target(model, shape, cost, target, rows, collator) for shape in shapes]
@@ -68,8 +68,4 @@ def ratio_shapes(layers: int, position: str) -> Iterator[tk.PruningConfig]:
 
 def _answers(model: nn.Module, rows: Sequence[dict], collator: Collator) -> Tensor:
     """(N, C) logits, in an order that only depends on the rows."""
-    logits = []
-    for chosen in by_length(rows, 64):
-        with torch.no_grad():
-            logits.append(model(**model_inputs(collator([rows[row] for row in chosen])))["logits"].float())
-    return torch.cat(logits)
+    return torch.cat([output["logits"].float() for _, output in outputs(model, rows, collator)])

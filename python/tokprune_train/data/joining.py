@@ -13,9 +13,9 @@ UNLABELLED = "unlabelled"
 def joined_texts(rows: Sequence[dict], long_rows: Sequence[dict], count: int, max_length: int, seed: int) -> list[dict]:
     """`count` rows made of random ones, no longer than `max_length` tokens.
 
-    Of single texts, by turns: two of `rows`, one after the other; and the first part of one of `long_rows` with the last part of another, cut
-    such that the result is about as long as they are. Of pairs: half of the time a pair of `rows` the other way round, else a text of
-    one pair beside a text of another; too long ones are cut at the longer text.
+    Of single texts, by turns: two of `rows`, one after the other; and the first part of one of `long_rows` with the last part of
+    another, cut such that the result is about as long as they are. Of pairs: half of the time a pair of `rows` the other way
+    round, else a text of one pair beside a text of another; too long ones are cut at the longer text.
 
     rows: see data.encoding.encode, with the tokenizer's tokens around and between the texts; token_type_ids tell pairs.
     long_rows: those of them that are as long as what the model is for.
