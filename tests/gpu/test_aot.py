@@ -7,7 +7,7 @@ import pytest
 
 from .conftest import ROOT
 
-ARCHITECTURES = ("80", "90")
+ARCHITECTURES = ("80", "86", "90")  # sm_89 has the tiles and the limits of sm_86
 
 
 @pytest.fixture(scope="module")

@@ -59,9 +59,17 @@ TILES: dict[Key, Tile] = {
 }
 # Compute capability -> rows that are other there and on all that come after it.
 FOR_ARCHITECTURE: dict[int, dict[Key, Tile]] = {
-    90: {
-        ("attend_long", HALF, 128): Tile(128, 64, 8, 2),
+    86: {
+        ("attend_long", HALF, 64): Tile(64, 64, 4, 3),
+        ("grad_queries", HALF, 64): Tile(64, 64, 8, 2),
+        ("grad_queries", HALF, 128): Tile(64, 32, 8, 1),
         ("grad_queries", FULL, 64): Tile(32, 16, 4, 1),
+    },
+    90: {
+        ("attend_long", HALF, 64): Tile(128, 64, 4, 3),
+        ("attend_long", HALF, 128): Tile(128, 64, 8, 2),
+        ("grad_queries", HALF, 64): Tile(64, 64, 4, 2),
+        ("grad_queries", HALF, 128): Tile(64, 64, 8, 1),
         ("grad_keys", HALF, 64): Tile(64, 64, 4, 2),
     },
 }
