@@ -41,10 +41,10 @@ class TestRecipes:
 
 class TestKeeping:
     def test_small_files_without_weights_or_folder_names(self, kept):
-        assert sorted(file.name for file in (kept / "sst2" / "ltp-2x-seed1").iterdir()) == ["hard.jsonl", "result.json", "soft.jsonl"]
+        assert sorted(file.name for file in (kept / "sst2" / "ltp-2.1x-seed1").iterdir()) == ["hard.jsonl", "result.json", "soft.jsonl"]
         assert "somewhere" not in "".join(file.read_text() for file in kept.rglob("*.json*"))
-        arguments = json.loads((kept / "sst2" / "ltp-2x-seed1" / "result.json").read_text())["arguments"]
-        assert (arguments["model"], arguments["data"], arguments["output"]) == ("dense-seed1", "sst2", "ltp-2x-seed1")
+        arguments = json.loads((kept / "sst2" / "ltp-2.1x-seed1" / "result.json").read_text())["arguments"]
+        assert (arguments["model"], arguments["data"], arguments["output"]) == ("dense-seed1", "sst2", "ltp-2.1x-seed1")
         dense = json.loads((kept / "sst2" / "dense-seed0" / "result.json").read_text())
         assert dense["arguments"]["model"] == "all-MiniLM-L6-v2"
 
@@ -61,9 +61,9 @@ class TestKeeping:
         assert len({line["step"] for line in lines}) == len(lines) and lines[0]["loss"] == 0.33333
 
     def test_an_earlier_copy_leaves_nothing_behind(self, kept, tmp_path):
-        shutil.rmtree(tmp_path / "work" / "sst2" / "ltp-2x-seed0" / "soft")
-        train_all.main(["--collect", str(tmp_path / "work"), "--only", "ltp-2x", "--out", str(kept)])
-        assert not (kept / "sst2" / "ltp-2x-seed0" / "soft.jsonl").exists()
+        shutil.rmtree(tmp_path / "work" / "sst2" / "ltp-2.1x-seed0" / "soft")
+        train_all.main(["--collect", str(tmp_path / "work"), "--only", "ltp-2.1x", "--out", str(kept)])
+        assert not (kept / "sst2" / "ltp-2.1x-seed0" / "soft.jsonl").exists()
 
     def test_a_folder_of_another_seed_is_refused(self, tmp_path):
         trainings.write(tmp_path / "work", "sst2", "dense", 1, trainings.result("dense", 0, 0.9, 1.0))
@@ -74,12 +74,12 @@ class TestKeeping:
     def test_what_differs_from_the_recipe_is_said(self):
         pytest.importorskip("datasets", reason="tokprune train needs it")
         made = trainings.result("top", 0, 0.9, 2.0, model="dense-seed0")
-        parsed = records._parsed(recipes.recipe("sst2", "top-2x").arguments)
+        parsed = records._parsed(recipes.recipe("sst2", "top-2.1x").arguments)
         made["arguments"] = parsed | made["arguments"] | {"speedup": parsed["speedup"]}
-        assert records.differences("sst2", "top-2x", 0, made) == []
+        assert records.differences("sst2", "top-2.1x", 0, made) == []
         made["arguments"] |= {"bins": 7}
-        assert records.differences("sst2", "top-2x", 0, made) == ["bins was 7, recipes.py says 10"]
-        assert "it started from 'dense-seed0', not from 'dense-seed1'" in records.differences("sst2", "top-2x", 1, made)
+        assert records.differences("sst2", "top-2.1x", 0, made) == ["bins was 7, recipes.py says 10"]
+        assert "it started from 'dense-seed0', not from 'dense-seed1'" in records.differences("sst2", "top-2.1x", 1, made)
         assert records.differences("sst2", "top-5x", 0, made) == ["recipes.py has no 'top-5x' for 'sst2'"]
 
 
@@ -107,7 +107,7 @@ class TestRunning:
         return ["--work", str(folder / "work"), "--texts", "texts", "--out", str(folder / "kept"), *more]
 
     def test_a_pruned_training_starts_from_the_dense_one_of_its_seed(self, ran, tmp_path):
-        assert train_all.main(self.arguments(tmp_path, "--data", "sst2", "--only", "ltp-2x", "--seeds", "0", "1")) == 0
+        assert train_all.main(self.arguments(tmp_path, "--data", "sst2", "--only", "ltp-2.1x", "--seeds", "0", "1")) == 0
         assert [(one["method"], one["--seed"]) for one in ran[0]] == [("dense", "0"), ("dense", "1"), ("ltp", "0"), ("ltp", "1")]
         for one in ran[0][2:]:
             assert one["--model"] == str(tmp_path / "work" / "sst2" / f"dense-seed{one['--seed']}" / "model")
@@ -143,7 +143,7 @@ class TestSection:
     def test_means_differences_and_baselines(self, kept):
         text = section.training_section(kept)
         assert self.cells(text, "dense") == ["2", "90.50 ± 0.71", "", "", "1.00x", "1.10x", "2.50x (64)"]
-        assert self.cells(text, "LTP, `ltp-2x`") == ["2", "90.00 ± 0.71", "-0.50", "2.2x", "2.00x", "2.20x", "5.00x (64)"]
+        assert self.cells(text, "LTP, `ltp-2.1x`") == ["2", "90.00 ± 0.71", "-0.50", "2.2x", "2.00x", "2.20x", "5.00x (64)"]
         assert self.cells(text, "fixed keep ratios (SpAtten)") == ["1", "86.00", "-2.00", "", "1.50x", "1.65x", "3.75x (64)"]
         assert "| training | seeds | F1 |" in text and "A CPU, torch 2.13.0, transformers 5.23.0)" in text
         assert "MRPC, test rows (872):" in text and text.index("SST-2") < text.index("MRPC, test rows")
@@ -154,7 +154,7 @@ class TestSection:
         assert "LTP reports up to 2.1x" in text
 
     def test_the_headline_stays_within_a_point(self, kept):
-        assert "1 point below dense: 2.00x on sst2 (LTP, `ltp-2x`)." in section.training_section(kept)
+        assert "1 point below dense: 2.00x on sst2 (LTP, `ltp-2.1x`)." in section.training_section(kept)
 
     def test_no_headline_where_everything_falls_further(self, tmp_path):
         work = tmp_path / "work"
@@ -167,15 +167,15 @@ class TestSection:
         shutil.rmtree(kept / "sst2" / "dense-seed1")
         shutil.rmtree(kept / "mrpc" / "dense-seed0")
         text = section.training_section(kept)
-        assert self.cells(text, "LTP, `ltp-2x`")[2] == "-0.50"
+        assert self.cells(text, "LTP, `ltp-2.1x`")[2] == "-0.50"
         assert self.cells(text, "fixed keep ratios (SpAtten)")[2] == ""
 
     def test_every_row_has_a_cell_for_every_header(self, kept):
         assert {line.count("|") for line in section.training_section(kept).splitlines() if line.startswith("|")} == {9}
 
     def test_names_that_have_no_recipe_come_last(self, kept):
-        shutil.copytree(kept / "sst2" / "ltp-2x-seed0", kept / "sst2" / "another-seed0")
-        assert [one.name for one in TrainingResults(kept).of("sst2")] == ["dense", "ltp-2x", "top-3x", "another"]
+        shutil.copytree(kept / "sst2" / "ltp-2.1x-seed0", kept / "sst2" / "another-seed0")
+        assert [one.name for one in TrainingResults(kept).of("sst2")] == ["dense", "ltp-2.1x", "top-3x", "another"]
 
     def test_published_padding_is_what_the_lengths_say(self):
         torch = pytest.importorskip("torch")
@@ -208,7 +208,7 @@ class TestPlots:
         assert plots.draw(tmp_path) == [] and list(tmp_path.iterdir()) == []
 
     def test_one_data_set_without_a_dense_model(self, plots, tmp_path):
-        trainings.write(tmp_path, "sst2", "top-2x", 0, trainings.result("top", 0, 0.9, 2.0, 2.2))
+        trainings.write(tmp_path, "sst2", "top-2.1x", 0, trainings.result("top", 0, 0.9, 2.0, 2.2))
         assert len(plots.draw(tmp_path)) == 3
 
     def test_every_method_has_a_look_of_its_own(self, plots):

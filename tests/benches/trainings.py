@@ -59,7 +59,7 @@ def write_all(root):
         dense = f"/somewhere/runs/sst2/dense-seed{seed}/model"
         better = 0.01 * seed
         write(root, "sst2", "dense", seed, result("dense", seed, 0.90 + better, 1.0, model="/models/all-MiniLM-L6-v2"))
-        write(root, "sst2", "ltp-2x", seed, result("ltp", seed, 0.895 + better, 2.0, 2.2, dense))
+        write(root, "sst2", "ltp-2.1x", seed, result("ltp", seed, 0.895 + better, 2.0, 2.2, dense))
         write(root, "sst2", "top-3x", seed, result("top", seed, 0.87 + better, 3.0, 3.2, dense))
     write(root, "mrpc", "dense", 0, result("dense", 0, 0.88, 1.0))
     write(root, "mrpc", "topk", 0, result("topk", 0, 0.86, 1.5))
