@@ -12,13 +12,18 @@ def rows_of(*texts):
 
 
 def test_texts_of_two():
-    """By turns two whole texts, between one [CLS] and one [SEP], and a first part with a last part of long ones; all occur."""
+    """By turns two whole texts, between one [CLS] and one [SEP], a first part with a last part of long ones, and a long one with
+    tokens of another in some places; all occur.
+    """
     texts, long = [(1,), (2, 3), (4, 5, 6)], [(7, 8, 9, 10), (11, 12, 13, 14)]
-    made = joined_texts(rows_of(*texts, *long), rows_of(*long), 800, max_length=32, seed=0)
+    made = joined_texts(rows_of(*texts, *long), rows_of(*long), 1500, max_length=32, seed=0)
     inner = [tuple(row["input_ids"][1:-1]) for row in made]
-    assert len(made) == 800 and set(inner[::2]) == {(*one, *other) for one in (*texts, *long) for other in (*texts, *long)}
+    assert len(made) == 1500 and set(inner[::3]) == {(*one, *other) for one in (*texts, *long) for other in (*texts, *long)}
     parts = {(one[:cut], other[cut:]) for one in long for other in long for cut in range(5)}
-    assert set(inner[1::2]) == {(*first, *last) for first, last in parts}
+    assert set(inner[1::3]) == {(*first, *last) for first, last in parts}
+    assert {len(text) for text in inner[2::3]} == {4}
+    kept = [max(sum(token == other for token, other in zip(text, one, strict=True)) for one in long) for text in inner[2::3]]
+    assert 0.8 < sum(kept) / (4 * len(kept)) < 0.95 and set(kept) >= {2, 3, 4}
     for row in made:
         assert row["input_ids"][0] == CLS and row["input_ids"][-1] == SEP
         assert row["attention_mask"] == [1] * len(row["input_ids"])
@@ -28,7 +33,7 @@ def test_texts_of_two():
 def test_parts_of_texts_unlike_in_length(one, other):
     """No longer than the longer one but for rounding, and never a word of the first after one of the second."""
     rows = rows_of(tuple(range(1, 1 + one)), tuple(range(51, 51 + other)))
-    for row in joined_texts(rows, rows, 100, 32, seed=0)[1::2]:
+    for row in joined_texts(rows, rows, 150, 32, seed=0)[1::3]:
         inner = row["input_ids"][1:-1]
         assert len(inner) <= max(one, other) + 1 and row["input_ids"][0] == CLS and row["input_ids"][-1] == SEP
 

@@ -8,14 +8,17 @@ import torch
 
 # Marks a row whose label is still to come from the teacher.
 UNLABELLED = "unlabelled"
+# Share of the tokens of a text that are replaced.
+REPLACED = 0.2
 
 
 def joined_texts(rows: Sequence[dict], long_rows: Sequence[dict], count: int, max_length: int, seed: int) -> list[dict]:
     """`count` rows made of random ones, no longer than `max_length` tokens.
 
-    Of single texts, by turns: two of `rows`, one after the other; and the first part of one of `long_rows` with the last part of
-    another, cut such that the result is about as long as they are. Of pairs: half of the time a pair of `rows` the other way
-    round, else a text of one pair beside a text of another; too long ones are cut at the longer text.
+    Of single texts, by turns: two of `rows`, one after the other; the first part of one of `long_rows` with the last part of
+    another, cut such that the result is about as long as they are; and one of `long_rows` with a fifth of its tokens replaced by
+    another's. Of pairs: half of the time a pair of `rows` the other way round, else a text of one pair beside a text of another;
+    too long ones are cut at the longer text.
 
     rows: see data.encoding.encode, with the tokenizer's tokens around and between the texts; token_type_ids tell pairs.
     long_rows: those of them that are as long as what the model is for.
@@ -25,7 +28,7 @@ def joined_texts(rows: Sequence[dict], long_rows: Sequence[dict], count: int, ma
     generator = torch.Generator().manual_seed(seed)
     made: list[dict] = []
     while len(made) < count:
-        make, source = (_paired, rows) if pairs else ((_in_a_row, rows), (_spliced, long_rows))[len(made) % 2]
+        make, source = (_paired, rows) if pairs else ((_in_a_row, rows), (_spliced, long_rows), (_replaced, long_rows))[len(made) % 3]
         first, second = (source[index] for index in torch.randint(len(source), (2,), generator=generator).tolist())
         row = make(first, second, max_length, generator)
         made.append(row | {"attention_mask": [1] * len(row["input_ids"]), "labels": first["labels"], UNLABELLED: True})
@@ -45,6 +48,15 @@ def _spliced(first: dict, second: dict, max_length: int, generator: torch.Genera
     cut = 1 + round(share * (len(start) - 1))  # the tokenizer's first token stays, and its last one
     parts = (start[:cut], end[min(len(end) - 1, round(share * (len(end) - 1))) :])
     return _in_a_row({**first, "input_ids": [*parts[0], 0]}, {**second, "input_ids": [0, *parts[1]]}, max_length, generator)
+
+
+def _replaced(first: dict, second: dict, max_length: int, generator: torch.Generator) -> dict:
+    (start, *inner, end), others = first["input_ids"], second["input_ids"][1:-1]
+    if others:
+        changes = torch.rand(len(inner), generator=generator) < REPLACED
+        drawn = torch.randint(len(others), (len(inner),), generator=generator).tolist()
+        inner = [others[at] if change else token for token, change, at in zip(inner, changes.tolist(), drawn, strict=True)]
+    return {**first, "input_ids": [start, *inner, end]}
 
 
 def _paired(first: dict, second: dict, max_length: int, generator: torch.Generator) -> dict:
