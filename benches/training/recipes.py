@@ -50,7 +50,7 @@ TRAININGS = {
         "topk": f"topk --final-keep 0.1 --whole-layers 1 --epochs 8 {_STUDENT}",
     },
     "20news": {
-        DENSE: "dense --epochs 2 --lr 1e-4 --freeze-embeddings --dropout 0",
+        DENSE: "dense --epochs 1.5 --lr 1e-4 --freeze-embeddings --dropout 0",
         "ltp-4x": f"ltp --speedup 4.1 {_FAST} {_20NEWS}",
         "top-4x": f"top --speedup 4.1 {_TOP} {_20NEWS}",
         "topk": f"topk --final-keep 0.1 --whole-layers 1 --epochs 1.4 {_STUDENT}",
