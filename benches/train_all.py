@@ -2,7 +2,8 @@
 
 Each training is one `tokprune train`, dense models first, in WORK/DATA/NAME-seedK; finished ones are skipped, so that the same
 command goes on after an interruption. What is small goes to results/training/DATA/NAME-seedK, weights stay in WORK.
---collect FOLDER trains nothing and keeps the finished trainings of such a folder, however they were started.
+--collect FOLDER trains nothing and keeps the finished trainings of such a folder, however they were started; --points FOLDER first
+scores those that prune at other speeds, without more training.
 """
 
 import argparse
@@ -11,8 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from training.records import RESULT, Place, differences, keep, places
-from training.recipes import BASE, DENSE, SEEDS, TRAININGS, Recipe, recipe, recipes
+from training.records import POINTS_FILE, RESULT, Place, differences, keep, places
+from training.recipes import BASE, DENSE, POINTS, SEEDS, TRAININGS, Recipe, recipe, recipes
 from training.results import KEPT
 
 
@@ -52,6 +53,16 @@ def collect(place: Place, results: Path) -> None:
         print(f"  not as in recipes.py: {difference}")
 
 
+def points_command(place: Place, texts: Path, threads: int | None) -> list[str]:
+    """Of scoring a finished training at other speeds, on texts cut as it was trained."""
+    arguments = json.loads((place.folder / RESULT).read_text(encoding="utf-8"))["arguments"]
+    options = ["--data", str(texts / place.data), "--max-length", str(arguments["max_length"]), "--no-timing"]
+    if threads is not None:
+        options += ["--threads", str(threads)]
+    options += ["--json", str(place.folder / POINTS_FILE), "--speedups", *map(str, POINTS[place.data])]
+    return [sys.executable, "-m", "tokprune_kernels.cli.main", "eval", str(place.folder / "model"), *options]
+
+
 def run(args: argparse.Namespace) -> int:
     for one in wanted(args.data, args.only):
         for seed in args.seeds:
@@ -71,6 +82,7 @@ def main(argv: list[str] | None = None) -> int:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--work", type=Path, metavar="FOLDER", help="train, with models and checkpoints here")
     what.add_argument("--collect", type=Path, metavar="FOLDER", help="only keep what is finished here")
+    what.add_argument("--points", type=Path, metavar="FOLDER", help="score what is finished here at other speeds, and keep it")
     parser.add_argument("--texts", type=Path, metavar="FOLDER", help=f"has a data set of labelled texts each in {', '.join(TRAININGS)}")
     parser.add_argument("--data", nargs="+", metavar="DATA", help="only these data sets")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="only the trainings of these names, and the dense models they need")
@@ -79,13 +91,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads")
     parser.add_argument("--out", type=Path, default=KEPT, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
-    if args.work is not None and args.texts is None:
-        parser.error("--work needs --texts, the folder that the data sets are in")
+    if args.collect is None and args.texts is None:
+        parser.error("--work and --points need --texts, the folder that the data sets are in")
     try:
         if args.work is not None:
             return run(args)
-        for place in places(args.collect):
+        for place in places(args.collect or args.points):
             if place.data in (args.data or [place.data]) and place.name in (args.only or [place.name]):
+                if args.points is not None and place.name != DENSE:
+                    if code := subprocess.run(points_command(place, args.texts, args.threads)).returncode:
+                        return code
                 collect(place, args.out)
     except ValueError as error:
         parser.error(str(error))

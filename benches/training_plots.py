@@ -24,7 +24,10 @@ LAYERED = {"thresholds": "threshold", "keep_ratios": "share kept of those alive"
 
 
 def score(results: TrainingResults) -> Figure:
-    """Score against the reduction of FLOPs: a mark for each seed, the mean filled, dense and one point below it as lines."""
+    """Score against the reduction of FLOPs: a mark for each seed, the mean filled, dense and one point below it as lines.
+
+    A line through a mark: the same weights with their pruning made milder or harsher.
+    """
     figure = Figure(figsize=(4.5 * len(results.data_sets) + 1.5, 4), layout="constrained")
     for axes, data in zip(figure.subplots(1, len(results.data_sets), squeeze=False)[0], results.data_sets, strict=True):
         about = DATA_SETS.get(data, DataSet(data))
@@ -39,6 +42,9 @@ def score(results: TrainingResults) -> Figure:
             colour, marker = LOOKS[one.method]
             saved, scores = one.saved("packed"), list(one.scores.values())
             axes.scatter(saved, scores, 22, marker=marker, facecolors="none", edgecolors=colour, alpha=0.6)
+            for seed in one.results:
+                if points := one.points(seed):
+                    axes.plot(*zip(*points, strict=True), color=colour, linewidth=0.9, linestyle=style(results, one), alpha=0.7)
             axes.scatter(mean(saved), mean(scores), 60, marker=marker, color=colour, label=METHODS[one.method])
         axes.set_xlim(left=1)
         axes.set_xlabel("fewer FLOPs than packed dense, times")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .recipes import DENSE, TRAININGS, recipe
 
-RESULT = "result.json"
+RESULT, POINTS_FILE = "result.json", "points.json"
 LOG_LINES = 200
 # Of this run on this machine; they do not belong to the recipe.
 _NOT_RECIPE = ("model", "data", "output", "seed", "resume", "checkpoints", "threads", "answers")
@@ -52,6 +52,9 @@ def keep(place: Place, results: Path) -> Path:
     for old in target.iterdir():
         old.unlink()
     _write(target / RESULT, [json.dumps(result, indent=2)])
+    if (place.folder / POINTS_FILE).is_file():  # what `tokprune eval --json` wrote
+        points = json.loads((place.folder / POINTS_FILE).read_text(encoding="utf-8"))["operating_points"]
+        _write(target / POINTS_FILE, [json.dumps(points, indent=1)])
     for log in sorted(place.folder.glob("*/log.jsonl")):
         lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
         _write(target / f"{log.parent.name}.jsonl", [json.dumps(_rounded(line)) for line in thinned(lines)])

@@ -7,7 +7,7 @@ from statistics import mean, stdev
 
 from presentation import RESULTS
 
-from .records import RESULT, places
+from .records import POINTS_FILE, RESULT, places
 from .recipes import DENSE, TRAININGS
 
 KEPT = RESULTS / "training"
@@ -74,6 +74,12 @@ class Trained:
         """For each seed thresholds, keep_ratios or tokens_alive by layer."""
         sources = [result["evaluation"] if what == "tokens_alive" else result["pruning"] for result in self.results.values()]
         return [source[what] for source in sources if source[what] is not None]
+
+    def points(self, seed: int) -> list[tuple[float, float]]:
+        """(FLOPs of packed dense over those of the pruned model, score) of the weights at several speeds, in order; none if not taken."""
+        file = self.folders[seed] / POINTS_FILE
+        evaluations = [point["evaluation"] for point in json.loads(file.read_text(encoding="utf-8"))] if file.is_file() else []
+        return sorted((one["flops_reduction"]["packed"], 100 * one["metrics"][self._metric]) for one in evaluations)
 
     def log(self, seed: int, stage: str) -> list[dict]:
         """The kept lines of a stage's log; none where there was no such stage."""

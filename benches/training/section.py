@@ -1,5 +1,6 @@
 """The README's section on trainings: a table for each data set, published numbers beside ours."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import mean
 
@@ -11,7 +12,7 @@ from .results import DATA_SETS, KEPT, METHODS, DataSet, Trained, TrainingResults
 
 POINTS = 1.0  # how far below dense counts as "about as good"
 PLOTS = {
-    "score": "Score against the reduction of FLOPs, with the dense model and one point below it",
+    "score": "Score against the reduction of FLOPs, with the dense model and one point below it; lines: the same weights at other speeds",
     "layers": "Thresholds, keep ratios and tokens alive by layer",
 }
 AT_ONCE = (
@@ -92,14 +93,31 @@ def published(data: str) -> list[list[str]]:
 
 
 def headline(results: TrainingResults) -> str:
-    """The most that is saved on each data set without falling further than POINTS below dense."""
+    """The most that is saved on each data set without falling further than POINTS below dense, trainings and their other speeds."""
     best = []
     for data in results.data_sets:
         dense = results.dense(data)
-        near = [one for one in results.of(data) if one is not dense and (d := one.behind(dense)) is not None and d >= -POINTS]
+        near = [
+            (saved, label(one) + where)
+            for one in results.of(data)
+            if one is not dense
+            for saved, behind, where in speeds(one, dense)
+            if behind >= -POINTS
+        ]
         if near:
-            most = max(near, key=lambda one: mean(one.saved("packed")))
-            best.append(f"{times(mean(most.saved('packed')))} on {data} ({label(most)})")
+            saved, what = max(near)
+            best.append(f"{times(saved)} on {data} ({what})")
     if not best:
         return NOTHING
     return f"Most FLOPs saved against packed at no more than {POINTS:g} point below dense: {', '.join(best)}."
+
+
+def speeds(one: Trained, dense: Trained | None) -> Iterator[tuple[float, float, str]]:
+    """(FLOPs saved, points to dense, how it is said): of a training, and of its weights at other speeds; means over the seeds."""
+    if (behind := one.behind(dense)) is None:
+        return
+    yield mean(one.saved("packed")), behind, ""
+    seeds = [seed for seed in one.scores if seed in dense.scores]
+    for point in zip(*(one.points(seed) for seed in seeds), strict=True):
+        scores = [score - dense.scores[seed] for (_, score), seed in zip(point, seeds, strict=True)]
+        yield mean(saved for saved, _ in point), mean(scores), " with its pruning scaled"

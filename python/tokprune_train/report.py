@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from tokprune_kernels.cli.table import format_table
+
 from .evaluation import Evaluation
+from .operating_points import OperatingPoint
 
 _BASELINES = {"packed": "packed dense", "longest": "padded to each batch's longest", "maximum": "padded to {maximum}"}
 
@@ -18,3 +23,19 @@ def evaluation_pairs(evaluation: Evaluation) -> list[tuple[str, str]]:
         ("fewer FLOPs", fewer),
         ("tokens alive", f"{alive} (share in each layer's attention; last: at the end)"),
     ]
+
+
+def operating_points_table(points: Sequence[OperatingPoint]) -> str:
+    """The same weights at several speeds; not empty."""
+    first = points[0].evaluation
+    baselines = [_BASELINES[name].format(maximum=first.max_length) for name in first.flops_reduction]
+    headers = ["asked for", *first.metrics, *(f"than {baseline}" for baseline in baselines)]
+    rows = [
+        [
+            f"{point.speedup:g}x",
+            *(f"{100 * value:.2f} %" for value in point.evaluation.metrics.values()),
+            *(f"{value:.2f}x" for value in point.evaluation.flops_reduction.values()),
+        ]
+        for point in points
+    ]
+    return format_table(headers, rows)

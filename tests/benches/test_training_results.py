@@ -120,6 +120,28 @@ class TestRunning:
         assert train_all.main(self.arguments(tmp_path, *more)) == train_all.main(self.arguments(tmp_path, *more)) == 0
         assert len(ran[0]) == len(recipes.TRAININGS["mrpc"])
 
+    def test_points_of_finished_trainings(self, tmp_path, monkeypatch):
+        """Every pruned one is scored at other speeds on its own data, and what is kept of that names no folder."""
+        trainings.write_all(tmp_path / "work")
+        given = []
+
+        def run(command):
+            given.append(command)
+            point = {"speedup": 2.0, "pruning": {}, "evaluation": trainings.result("ltp", 0, 0.8, 2.1)["evaluation"]}
+            Path(command[command.index("--json") + 1]).write_text(json.dumps({"model": "/home/me", "operating_points": [point]}))
+            return type("Done", (), {"returncode": 0})
+
+        monkeypatch.setattr(train_all.subprocess, "run", run)
+        options = ["--texts", "texts", "--out", str(tmp_path / "kept"), "--data", "sst2"]
+        assert train_all.main(["--points", str(tmp_path / "work"), *options]) == 0
+        assert len(given) == 4 and all("eval" in command and str(Path("texts") / "sst2") in command for command in given)
+        assert all(command[command.index("--max-length") + 1] == "64" for command in given)
+        (ltp,) = [one for one in TrainingResults(tmp_path / "kept").trained if one.name == "ltp-2.1x"]
+        assert ltp.points(0) == [(2.1, 80.0)]
+        dense = TrainingResults(tmp_path / "kept").dense("sst2")
+        assert list(section.speeds(ltp, dense))[1] == (2.1, pytest.approx(-10.5), " with its pruning scaled")
+        assert "/home/me" not in (tmp_path / "kept" / "sst2" / "ltp-2.1x-seed0" / "points.json").read_text()
+
     def test_a_failure_stops(self, ran, tmp_path, capsys):
         ran[1].add("dense")
         assert train_all.main(self.arguments(tmp_path, "--seeds", "0")) == 1

@@ -20,7 +20,7 @@ PRUNING = {
 
 def result(method, seed, score, packed, speedup=None, model="/somewhere/runs/sst2/dense-seed0/model"):
     """What result.json holds, as far as it is read; the score stands in every metric."""
-    arguments = {"method": method, "model": model, "data": "/somewhere/texts/sst2", "output": "/somewhere/out", "seed": seed}
+    arguments = {"method": method, "model": model, "data": "/somewhere/texts/sst2", "output": "/somewhere/out", "seed": seed, "max_length": 64}
     if method in ("ltp", "top"):
         arguments |= {"speedup": speedup, "latency": False}
     return {

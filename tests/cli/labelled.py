@@ -22,11 +22,11 @@ def sentences(count, seed, word):
         yield " ".join(words), number % 2
 
 
-def write_folder(folder, train=40, validation=12):
-    """A folder of classes by name: is there a cat or not."""
+def write_folder(folder, train=40, validation=12, labels=("no", "cat")):
+    """A folder of classes by name, or by number: is there a cat or not."""
     folder.mkdir()
     for split, count, seed in (("train", train, 1), ("validation", validation, 2)):
-        rows = [{"text": text, "label": ("no", "cat")[there]} for text, there in sentences(count, seed, "cat")]
+        rows = [{"text": text, "label": labels[there]} for text, there in sentences(count, seed, "cat")]
         write_rows(folder / f"{split}.jsonl", rows)
     return folder
 

@@ -48,6 +48,30 @@ def test_score_and_flops(json_of, tokprune, tiny_classifier, rows):
     assert "on 10 rows" in out and "than padded to 64" in out
 
 
+def test_other_speeds(json_of, tokprune, tiny_classifier, tmp_path):
+    """The same weights pruned milder and harsher, fitted on the training rows; the model's own point stays what it was."""
+    data = write_folder(tmp_path / "speeds", validation=12, labels=(0, 1))
+    options = ("--data", data, "--keep-ratios", "1,0.6,0.6", "--no-timing", "--threads", 1)
+    result = json_of("eval", tiny_classifier, *options, "--speedups", 1.2, 1.6)
+    mild, harsh = result["operating_points"]
+    assert (mild["speedup"], harsh["speedup"]) == (1.2, 1.6)
+    for point in (mild, harsh):
+        assert point["evaluation"]["flops_reduction"]["packed"] == pytest.approx(point["speedup"], rel=0.12)
+        assert point["evaluation"]["rows"] == 12
+    assert mild["pruning"]["keep_ratios"][1] > 0.6 > harsh["pruning"]["keep_ratios"][1]
+    assert result["evaluation"] == json_of("eval", tiny_classifier, *options)["evaluation"]
+    code, out, _ = tokprune("eval", tiny_classifier, *options, "--speedups", 1.6)
+    assert code == 0 and "asked for" in out and "1.6x" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [(("--keep-ratios", "1,0.6,0.6", "--speedups", 1), "above 1, got 1"), (("--keep-ratios", "1,1,1", "--speedups", 2), "prunes nothing")],
+)
+def test_speeds_that_cannot_be(tokprune, tiny_classifier, rows, options, said):
+    assert said in fails(tokprune, tiny_classifier, "--data", rows, *options)
+
+
 def test_timing(json_of, tiny_classifier, rows):
     result = json_of("eval", tiny_classifier, "--data", rows, "--repeats", 1, "--time-rows", 4, "--batch", 2, "--threads", 1)
     assert set(result["timing"]["timings"]) == {"padded", "packed", "pruned"}

@@ -9,6 +9,7 @@ from tokprune_kernels.cli.pruning_arguments import add_pruning_arguments, descri
 
 from .data_arguments import add_data_arguments, columns_from
 
+CALIBRATION_ROWS = 512
 HELP = "score a model on labelled data, and what pruning saves there"
 _PRUNED = "pruned"
 
@@ -17,6 +18,15 @@ def add_arguments(parser):
     parser.add_argument("model", metavar="MODEL", help="folder or hub id of a classifier, for example what `train` saved")
     add_data_arguments(parser)
     add_pruning_arguments(parser)
+    parser.add_argument(
+        "--speedups",
+        type=float,
+        nargs="+",
+        default=(),
+        metavar="X",
+        help="also score the same weights at other speeds: the pruning made milder or harsher until it takes X times fewer FLOPs than "
+        f"packed dense, on up to {CALIBRATION_ROWS} rows of the training split (without one: of the rows evaluated)",
+    )
     parser.add_argument("--batch", type=positive_int, default=32, metavar="N", help="texts in a batch (default 32)")
     parser.add_argument(
         "--time-rows", type=positive_int, default=256, metavar="N", help="time on the first N rows (default 256)"
@@ -39,6 +49,7 @@ def run(args):
 
     from ..data.reading import DataError
     from ..evaluation import evaluate
+    from ..operating_points import operating_points
 
     runs = implementation()
     if args.threads is not None:
@@ -50,7 +61,7 @@ def run(args):
         raise CliError(f"{args.model!r} has no classification head ({type(loaded.model).__name__}): train one with `tokprune train`")
     pruning, origin = pruning_from(args, loaded.model.config.num_hidden_layers, loaded.saved_pruning)
     try:
-        rows, collator, max_length = _rows(args, name, loaded.model.config)
+        rows, calibration, collator, max_length = _rows(args, name, loaded.model.config)
         comparison = Comparison(loaded.model, {_PRUNED: pruning})
     except DataError as error:
         raise CliError(f"unusable data: {error}") from error
@@ -58,6 +69,14 @@ def run(args):
         raise CliError(str(error)) from error
     with Progress("evaluating") as progress:
         evaluation = evaluate(comparison.models[_PRUNED], rows, collator, max_length, args.batch, progress)
+    points = []
+    if args.speedups:
+        pruned = comparison.models[_PRUNED]
+        try:
+            with Progress("other speeds") as progress:
+                points += operating_points(pruned, args.speedups, calibration, rows, collator, max_length, args.batch, progress)
+        except ValueError as error:
+            raise CliError(str(error)) from error
     measured = None if args.no_timing else _time(args, comparison, rows, collator, max_length)
     result = {
         "command": "eval",
@@ -65,17 +84,18 @@ def run(args):
         "data": args.data,
         "pruning": pruning.to_dict() | {"origin": origin},
         "evaluation": evaluation.to_dict(),
+        "operating_points": [point.to_dict() for point in points],
         "timing": measured and measured.to_dict(),
         "machine": machine,
         "implementation": runs,
     }
     write_json(args.json, result)
-    _print(evaluation, f"{describe(pruning)} ({origin})", measured, machine, min(args.time_rows, len(rows)))
+    _print(evaluation, f"{describe(pruning)} ({origin})", points, measured, machine, min(args.time_rows, len(rows)))
     return 0
 
 
 def _rows(args, name, config):
-    """(encoded rows, collator, length that texts are cut at)."""
+    """(encoded rows, those to calibrate on, collator, length that texts are cut at)."""
     from tokprune_kernels.cli.batches import longest_allowed
     from tokprune_kernels.cli.loading import load_tokenizer
 
@@ -85,11 +105,18 @@ def _rows(args, name, config):
 
     tokenizer = load_tokenizer(name)
     max_length = longest_allowed(config, tokenizer, args.max_length)
-    _, rows = pick_split(read_dataset(args.data), args.eval_split, ("validation", "test", "train"))
+    splits = read_dataset(args.data)
+    _, rows = pick_split(splits, args.eval_split, ("validation", "test", "train"))
     columns = find_columns(rows.column_names, **columns_from(args))
     check_texts(rows, columns)
-    encoded = encode(rows, task_of_model(config, columns), tokenizer, max_length)
-    return encoded, Collator(tokenizer.pad_token_id or 0), max_length
+    task = task_of_model(config, columns)
+    encoded = encode(rows, task, tokenizer, max_length)
+    calibration = encoded[:CALIBRATION_ROWS]
+    if args.speedups and "train" in splits:
+        training = splits["train"]
+        every = range(0, len(training), max(1, len(training) // CALIBRATION_ROWS))[:CALIBRATION_ROWS]
+        calibration = encode(training.select(every), task, tokenizer, max_length)
+    return encoded, calibration, Collator(tokenizer.pad_token_id or 0), max_length
 
 
 def _time(args, comparison, rows, collator, max_length):
@@ -104,14 +131,16 @@ def _time(args, comparison, rows, collator, max_length):
     return measure(comparison, batches, max_length, args.repeats)
 
 
-def _print(evaluation, how, measured, machine, texts):
+def _print(evaluation, how, points, measured, machine, texts):
     from tokprune_kernels.cli.report import BASELINE_LABELS, speed_table, timing_note
     from tokprune_kernels.cli.table import format_pairs
     from tokprune_kernels.cli.terminal import Terminal
 
-    from ..report import evaluation_pairs
+    from ..report import evaluation_pairs, operating_points_table
 
     print(format_pairs([("pruning", how), *evaluation_pairs(evaluation)]))
+    if points:
+        print(f"\n{operating_points_table(points)}")
     if measured is not None:
         print()
         print(speed_table(BASELINE_LABELS | {_PRUNED: "packed and pruned"}, measured, texts, Terminal().times))
