@@ -46,6 +46,7 @@ def flag_threshold(
         best = tl.where(here > highest, where, best)
         highest = tl.maximum(highest, here)
     if (count == 0) & (length > 0):
+        tl.debug_barrier()  # the 0 that another thread has written there comes first
         tl.store(flags + start + best, tl.full((), 1, tl.int8))
         count += 1
     return count
