@@ -18,7 +18,7 @@ ALLOWED = {
     "_gpu.py": (set(), set()),
     "reference": ({"torch"}, {"reference"}),
     "ops": ({"torch"}, {"_extension", "_gpu", "reference", "ops"}),
-    "gpu": ({"torch", "triton"}, {"ops", "gpu"}),
+    "gpu": ({"torch", "triton"}, {"_gpu", "ops", "gpu"}),
     "flops.py": ({"torch"}, {"pruning_config"}),
     "packing.py": ({"torch"}, {"ops"}),
     "layers": ({"torch"}, {"_extension", "_gpu", "ops", "reference", "packing", "pruning_config", "layers", "gpu"}),
