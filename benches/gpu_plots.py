@@ -9,7 +9,7 @@ from pathlib import Path
 from plots import Figure, legend  # says what to install where matplotlib is missing
 from presentation import RESULTS
 
-# Okabe and Ito's colours, by what runs: competitors, ours dense, ours pruned. Hatches tell modes apart.
+# Okabe and Ito's colours, by what runs: competitors, ours dense, ours pruned.
 COLOURS = {
     "hf_sdpa": "#E69F00",
     "torch_compile_reduce-overhead": "#009E73",

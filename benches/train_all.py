@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from training.records import POINTS_FILE, RESULT, Place, differences, keep, places
-from training.recipes import BASE, DENSE, POINTS, SEEDS, TRAININGS, Recipe, recipe, recipes
+from training.recipes import BASE, DENSE, SEEDS, SPEEDUPS, TRAININGS, Recipe, recipe, recipes
 from training.results import KEPT
 
 
@@ -59,7 +59,7 @@ def points_command(place: Place, texts: Path, threads: int | None) -> list[str]:
     options = ["--data", str(texts / place.data), "--max-length", str(arguments["max_length"]), "--no-timing"]
     if threads is not None:
         options += ["--threads", str(threads)]
-    options += ["--json", str(place.folder / POINTS_FILE), "--speedups", *map(str, POINTS[place.data])]
+    options += ["--json", str(place.folder / POINTS_FILE), "--speedups", *map(str, SPEEDUPS[place.data])]
     return [sys.executable, "-m", "tokprune_kernels.cli.main", "eval", str(place.folder / "model"), *options]
 
 

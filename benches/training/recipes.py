@@ -59,7 +59,7 @@ TRAININGS = {
 
 
 # At which a finished training is also scored, its pruning made milder or harsher (`train_all.py --points`).
-POINTS = {"sst2": (1.4, 1.7, 2.0, 2.4, 3.0), "mrpc": (1.5, 2.0, 2.5, 3.0, 4.0), "20news": (2.0, 3.0, 4.0, 5.0)}
+SPEEDUPS = {"sst2": (1.4, 1.7, 2.0, 2.4, 3.0), "mrpc": (1.5, 2.0, 2.5, 3.0, 4.0), "20news": (2.0, 3.0, 4.0, 5.0)}
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import tokprune_kernels as tk
 from . import answers, processes
 from .calibration.latency_table import LatencyTable
 from .calibration.measure import measure_latency_table
+from .calibration.rows import CALIBRATION_ROWS, spread
 from .calibration.starts import nearest_start
 from .data.encoding import Collator, encode
 from .data.joining import UNLABELLED, joined_texts, label_by_teacher
@@ -26,7 +27,7 @@ from .teacher import teach
 from .trainer import Settings, StudentTrainer, train
 
 RESULT = "result.json"
-CALIBRATION_ROWS, START_ROWS = 512, 256
+START_ROWS = 256
 
 
 @dataclass
@@ -94,7 +95,7 @@ class Workspace:
         the best start hang on the length.
         """
         rows = [row for row in self.train_rows if not row.get(UNLABELLED)]
-        return rows[:: max(1, len(rows) // CALIBRATION_ROWS)][:CALIBRATION_ROWS]
+        return [rows[place] for place in spread(len(rows))]
 
     def nearest_start(self, model: nn.Module, shapes: Sequence[tk.PruningConfig], constraint: Constraint) -> tk.PruningConfig:
         """See calibration.starts; on few rows, which many forward passes go over."""

@@ -12,6 +12,7 @@ import argparse
 import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -67,20 +68,16 @@ def fastest(trial: Trial, milliseconds: Callable[[Callable], float], tell: Calla
     return best
 
 
-class _override:
+@contextmanager
+def _override(key: Key, tile: Tile | LinearTile) -> Iterator[None]:
     """The tile of a key while the block runs."""
-
-    def __init__(self, key: Key, tile: Tile | LinearTile):
-        self.key, self.tile = key, tile
-
-    def __enter__(self):
-        self.before = configs.OVERRIDES.get(self.key)
-        configs.OVERRIDES[self.key] = self.tile
-
-    def __exit__(self, *error):
-        del configs.OVERRIDES[self.key]
-        if self.before is not None:
-            configs.OVERRIDES[self.key] = self.before
+    before = dict(configs.OVERRIDES)
+    configs.OVERRIDES[key] = tile
+    try:
+        yield
+    finally:
+        configs.OVERRIDES.clear()
+        configs.OVERRIDES.update(before)
 
 
 def _same(actual: tuple[torch.Tensor, ...], expected: tuple[torch.Tensor, ...]) -> bool:

@@ -7,9 +7,9 @@ maximum length, as ToP counts), and its time on this machine against packed dens
 from tokprune_kernels.cli.output import add_json_argument, write_json
 from tokprune_kernels.cli.pruning_arguments import add_pruning_arguments, describe, positive_int, pruning_from
 
+from ..calibration.rows import CALIBRATION_ROWS, spread
 from .data_arguments import add_data_arguments, columns_from
 
-CALIBRATION_ROWS = 512
 HELP = "score a model on labelled data, and what pruning saves there"
 _PRUNED = "pruned"
 
@@ -114,8 +114,7 @@ def _rows(args, name, config):
     calibration = encoded[:CALIBRATION_ROWS]
     if args.speedups and "train" in splits:
         training = splits["train"]
-        every = range(0, len(training), max(1, len(training) // CALIBRATION_ROWS))[:CALIBRATION_ROWS]
-        calibration = encode(training.select(every), task, tokenizer, max_length)
+        calibration = encode(training.select(spread(len(training))), task, tokenizer, max_length)
     return encoded, calibration, Collator(tokenizer.pad_token_id or 0), max_length
 
 
