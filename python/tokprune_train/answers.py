@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 # Those of one size in every row; importance has one value a token.
-_FIXED = ("teacher_logits", "teacher_state")
+_FIXED = ("teacher_logits", "teacher_state", "teacher_layers")
 _IMPORTANCE = "teacher_importance"
 
 

@@ -150,7 +150,7 @@ _RECIPES = {"dense": _dense, "ltp": _ltp, "top": _top, "fixed": _fixed, "topk": 
 
 
 def _teaching(args: Namespace) -> Teaching:
-    return Teaching(args.distillation, args.state_distillation, args.teacher_temperature)
+    return Teaching(args.distillation, args.state_distillation, args.layer_distillation, args.teacher_temperature)
 
 
 def _soft(args: Namespace) -> Settings:

@@ -1,10 +1,11 @@
-"""The state that a head reads its answer from, noted while a model runs."""
+"""What the first tokens become: after every layer, and what a head reads its answer from, noted while a model runs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor, nn
 
 
@@ -27,3 +28,8 @@ def pooled_states(model: nn.Module) -> Iterator[list[Tensor]]:
         yield noted
     finally:
         handle.remove()
+
+
+def layer_states(output: dict) -> Tensor:
+    """(B, num_layers, H): each text's first token after every layer, of a model's output with hidden_states."""
+    return torch.stack([states[:, 0] for states in output["hidden_states"][1:]], dim=1)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .objectives.distillation import prediction_distillation, state_distillation
-from .states import pooled_states
+from .states import layer_states, pooled_states
 
 
 class SoftPruner(Protocol):
@@ -40,32 +40,35 @@ class Teaching:
     """What the dense teacher adds to a student's loss.
 
     answers: share in [0, 1] of the loss that its logits have, the labels having the rest.   temperature: softens them.
-    states: weight >= 0 of the distillation of its pooled states.   0 leaves out either.
+    states: weight >= 0 of the distillation of its pooled states.   layers: of its first tokens' after every layer.
+    0 leaves out any.
     """
 
     answers: float = 0.0
     states: float = 0.0
+    layers: float = 0.0
     temperature: float = 1.0
 
     def __post_init__(self):
         if not 0 <= self.answers <= 1:
             raise ValueError(f"distillation must be in [0, 1], the teacher's share of the loss, got {self.answers}")
-        if not self.states >= 0:
-            raise ValueError(f"state distillation must be a weight of at least 0, got {self.states}")
+        for name, weight in (("state", self.states), ("layer", self.layers)):
+            if not weight >= 0:
+                raise ValueError(f"{name} distillation must be a weight of at least 0, got {weight}")
 
     def __bool__(self) -> bool:
-        return bool(self.answers or self.states)
+        return bool(self.answers or self.states or self.layers)
 
 
 class Student(nn.Module):
     """A pruned model with a classification or regression head, and its whole loss:
 
-    (1 - w) * task loss + w * distillation from the teacher's logits + v * distillation from its pooled states + the soft
-    pruner's penalty.
+    (1 - w) * task loss + w * distillation from the teacher's logits + v * distillation from its pooled states
+    + u * distillation from its states after every layer + the soft pruner's penalty.
 
     model: what `tokprune_kernels.prune_model` returned.   pruner: learns where to prune (soft stage); None: the model prunes
     by its own configuration, really removing tokens (hard stage), or not at all.
-    teaching: w, v and the temperature of the logits' distillation.
+    teaching: w, v, u and the temperature of the logits' distillation.
     step, progress: how far the training is; the trainer sets them.   task_loss: of the last batch, without the penalty.
     """
 
@@ -83,6 +86,7 @@ class Student(nn.Module):
         labels: Tensor | None = None,
         teacher_logits: Tensor | None = None,
         teacher_state: Tensor | None = None,
+        teacher_layers: Tensor | None = None,
         teacher_importance: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """{"loss": scalar, "logits": (B, C)} of a padded batch, see data.encoding.Collator."""
@@ -90,8 +94,10 @@ class Student(nn.Module):
         if self.pruner is not None:
             self.pruner.begin(self.step, self.progress)
             inputs["soft_pruning"] = self.pruner
+        taught = {"logits": teacher_logits, "state": teacher_state, "layers": teacher_layers}
+        self._check_taught(taught)
         output, state = self._run(inputs)
-        loss = self._taught(output["loss"], output["logits"], teacher_logits, state, teacher_state)
+        loss = self._taught(output, state, taught)
         if self.pruner is not None:
             if teacher_importance is not None:
                 teacher_importance = teacher_importance[attention_mask != 0]
@@ -100,24 +106,29 @@ class Student(nn.Module):
         return {"loss": loss, "logits": output["logits"]}
 
     def _run(self, inputs: dict) -> tuple[dict[str, Tensor], Tensor | None]:
-        """The model's output, and its pooled states (B, H) where they are taught."""
+        """The model's output, with hidden states where layers are taught, and its pooled states (B, H) where they are."""
+        if self.teaching.layers:
+            inputs["output_hidden_states"] = True
         if not self.teaching.states:
             return self.model(**inputs), None
         with pooled_states(self.model) as states:
             output = self.model(**inputs)
         return output, states[-1]
 
-    def _taught(self, loss, logits, teacher_logits, state, teacher_state) -> Tensor:
-        """The task's loss with the teacher's part."""
-        for name, weight, given in (
-            ("logits", self.teaching.answers, teacher_logits),
-            ("state", self.teaching.states, teacher_state),
-        ):
-            if weight and given is None:
+    def _check_taught(self, taught: dict[str, Tensor | None]) -> None:
+        teaching = self.teaching
+        for name, weight in (("logits", teaching.answers), ("state", teaching.states), ("layers", teaching.layers)):
+            if weight and taught[name] is None:
                 raise ValueError(f"distillation needs teacher_{name} in the batch: run the teacher over the rows first")
-        if self.teaching.answers:
-            taught = prediction_distillation(logits.float(), teacher_logits, self.teaching.temperature)
-            loss = torch.lerp(loss.float(), taught, self.teaching.answers)
-        if self.teaching.states:
-            loss = loss + self.teaching.states * state_distillation(state.float(), teacher_state)
+
+    def _taught(self, output: dict, state: Tensor | None, taught: dict[str, Tensor | None]) -> Tensor:
+        """The task's loss with the teacher's part."""
+        loss, teaching = output["loss"], self.teaching
+        if teaching.answers:
+            answers = prediction_distillation(output["logits"].float(), taught["logits"], teaching.temperature)
+            loss = torch.lerp(loss.float(), answers, teaching.answers)
+        if teaching.states:
+            loss = loss + teaching.states * state_distillation(state.float(), taught["state"])
+        if teaching.layers:
+            loss = loss + teaching.layers * state_distillation(layer_states(output).float(), taught["layers"].float())
         return loss

@@ -11,7 +11,7 @@ import tokprune_kernels as tk
 
 from .data.encoding import Collator
 from .running import outputs
-from .states import pooled_states
+from .states import layer_states, pooled_states
 
 
 def teach(
@@ -21,11 +21,13 @@ def teach(
     *,
     importance: bool = False,
     states: bool = False,
+    layers: bool = False,
     batch_size: int = 64,
     progress=None,
 ) -> None:
-    """Add to each row, all float32: "teacher_logits" (C,), if `states` "teacher_state" (H,), the pooled one, and if `importance`
-    "teacher_importance" (n,), that of the last layer.
+    """Add to each row, float32: "teacher_logits" (C,), if `states` "teacher_state" (H,), the pooled one, and if `importance`
+    "teacher_importance" (n,), that of the last layer; and if `layers`, float16 since they are many, "teacher_layers"
+    (num_layers, H), its first token after every layer.
 
     teacher: a model that `tokprune_kernels.prune_model` made run packed; it is run without pruning, in eval mode.
     progress: called with (rows done, rows).
@@ -35,12 +37,16 @@ def teach(
     pruning = tk.PruningConfig.from_dict(teacher.config.pruning)
     teacher.set_pruning(tk.PruningConfig.dense())
     done = 0
+    wanted = {"output_pruning": importance, "output_hidden_states": layers}
     with pooled_states(teacher) if states else nullcontext() as pooled:
-        for chosen, output in outputs(teacher, rows, collator, batch_size, output_pruning=importance):
+        for chosen, output in outputs(teacher, rows, collator, batch_size, **wanted):
+            after_layers = layer_states(output).half() if layers else None
             for place, row in enumerate(chosen):  # clones: views would keep every batch in memory as a whole
                 rows[row]["teacher_logits"] = output["logits"][place].float().clone()
                 if states:
                     rows[row]["teacher_state"] = pooled[-1][place].float().clone()
+                if layers:
+                    rows[row]["teacher_layers"] = after_layers[place].clone()
                 if importance:
                     rows[row]["teacher_importance"] = output["pruning"].importance[-1, place, : len(rows[row]["input_ids"])].clone()
             if progress is not None:

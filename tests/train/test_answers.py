@@ -7,14 +7,14 @@ from tokprune_train.teacher import teach
 
 from .needles import COLLATOR, needle_rows, tiny_model
 
-WANTED = ("teacher_logits", "teacher_state", "teacher_importance")
+WANTED = ("teacher_logits", "teacher_state", "teacher_layers", "teacher_importance")
 
 
 @pytest.fixture
 def asked():
     """A teacher, and rows that it has spoken on."""
     teacher, rows = tiny_model(), needle_rows(11, seed=1)
-    teach(teacher, rows, COLLATOR, importance=True, states=True)
+    teach(teacher, rows, COLLATOR, importance=True, states=True, layers=True)
     return teacher, rows
 
 
@@ -59,6 +59,6 @@ def test_of_another(asked, tmp_path, change):
             teacher.classifier.bias.add_(1e-3)
     of = fingerprint(teacher, fresh)
     assert not recall(tmp_path, fresh, of, WANTED)
-    teach(teacher, fresh, COLLATOR, importance=True, states=True)
+    teach(teacher, fresh, COLLATOR, importance=True, states=True, layers=True)
     keep(tmp_path, fresh, of)
     assert len(list(tmp_path.iterdir())) == 2

@@ -51,8 +51,10 @@ def test_states_by_hand():
     teacher = torch.tensor([[1.0, 0.0], [5.0, 0.0], [-1.0, -1.0]], dtype=torch.float64)
     assert state_distillation(student, teacher).item() == pytest.approx((0 + 2 + 4) / 3)
     assert torch.autograd.gradcheck(state_distillation, (student, teacher))
+    layers = (student[:, None].expand(3, 4, 2), teacher[:, None].expand(3, 4, 2))
+    assert state_distillation(*layers).item() == pytest.approx((0 + 2 + 4) / 3)
 
 
 def test_states_of_other_shapes():
-    with pytest.raises(ValueError, match=r"must both be \(B, H\), got shapes \(2, 3\) and \(2, 4\)"):
+    with pytest.raises(ValueError, match=r"must both be \(B, H\) or \(B, N, H\), got shapes \(2, 3\) and \(2, 4\)"):
         state_distillation(torch.zeros(2, 3), torch.zeros(2, 4))

@@ -59,19 +59,24 @@ def test_task_loss_alone(batch):
 
 
 def test_parts_of_the_loss(batch):
-    """0.7 of the task, 0.3 of the teacher's answers, 0.5 of the distance to its states, and the pruner's penalty as it is."""
+    """0.7 of the task, 0.3 of the teacher's answers, 0.5 of the distance to its states, twice that of its layers, and the
+    pruner's penalty as it is."""
     model, pruner = tiny_model(), Noted()
-    batch["teacher_state"] = torch.randn(4, model.config.hidden_size, generator=torch.Generator().manual_seed(1))
-    student = Student(model, None, Teaching(answers=0.3, states=0.5, temperature=2.0))
+    generator = torch.Generator().manual_seed(1)
+    batch["teacher_state"] = torch.randn(4, model.config.hidden_size, generator=generator)
+    batch["teacher_layers"] = torch.randn(4, 3, model.config.hidden_size, generator=generator).half()
+    student = Student(model, None, Teaching(answers=0.3, states=0.5, layers=2.0, temperature=2.0))
     student.pruner = pruner
     student.step, student.progress = 7, 0.5
     loss = student(**batch)["loss"]
     with pooled_states(model) as states:
-        logits = logits_of(model, batch)
+        hidden = model(batch["input_ids"], attention_mask=batch["attention_mask"], output_hidden_states=True)
+    logits = hidden.logits
     task = functional.cross_entropy(logits, batch["labels"])
     taught = prediction_distillation(logits, batch["teacher_logits"], 2.0)
     apart = state_distillation(states[-1], batch["teacher_state"])
-    torch.testing.assert_close(loss, 0.7 * task + 0.3 * taught + 0.5 * apart + 0.25)
+    layers = [state_distillation(hidden.hidden_states[1 + i][:, 0], batch["teacher_layers"][:, i].float()) for i in range(3)]
+    torch.testing.assert_close(loss, 0.7 * task + 0.3 * taught + 0.5 * apart + 2.0 * sum(layers) / 3 + 0.25)
     loss.backward()
     assert all(p.grad is not None for p in model.base_model.pooler.parameters())
     assert not model.base_model.pooler._forward_hooks, "nothing stays on the model"
@@ -168,6 +173,8 @@ def test_what_is_missing_is_named(batch):
         Student(tiny_model(), teaching=Teaching(answers=0.5))(**batch)
     with pytest.raises(ValueError, match="distillation needs teacher_state"):
         Student(tiny_model(), teaching=Teaching(states=0.5))(**batch)
+    with pytest.raises(ValueError, match="distillation needs teacher_layers"):
+        Student(tiny_model(), teaching=Teaching(layers=0.5))(**batch)
     del batch["teacher_importance"]
     constraint = Constraint(FlopsCost(tiny_model().config, "before_layer"), 0.4)
     pruner = LearnedKeepRatios(RankGates(3, [1, 2]), constraint, ranking=0.1, ranked_layers=[1])

@@ -20,16 +20,18 @@ def test_answers_are_the_dense_models(rows):
     model = tiny_model()
     batch = COLLATOR(rows)
     with torch.no_grad():
-        dense = model.eval()(batch["input_ids"], attention_mask=batch["attention_mask"], output_pruning=True)
+        dense = model.eval()(batch["input_ids"], attention_mask=batch["attention_mask"], output_pruning=True, output_hidden_states=True)
         pooled = model.base_model(batch["input_ids"], attention_mask=batch["attention_mask"]).pooler_output
     model.set_pruning(PRUNING)
     told = []
-    teach(model, rows, COLLATOR, importance=True, states=True, batch_size=4, progress=lambda done, of: told.append((done, of)))
+    teach(model, rows, COLLATOR, importance=True, states=True, layers=True, batch_size=4, progress=lambda done, of: told.append((done, of)))
     assert told == [(4, 11), (8, 11), (11, 11)]
     assert tk.PruningConfig.from_dict(model.config.pruning) == PRUNING
     for place, row in enumerate(rows):
         torch.testing.assert_close(row["teacher_logits"], dense.logits[place], rtol=1e-4, atol=1e-6)
         torch.testing.assert_close(row["teacher_state"], pooled[place], rtol=1e-4, atol=1e-6)
+        layers = torch.stack([states[place, 0] for states in dense.hidden_states[1:]])
+        torch.testing.assert_close(row["teacher_layers"].float(), layers, rtol=2e-3, atol=1e-5)
         expected = dense.pruning.importance[-1, place, : len(row["input_ids"])]
         torch.testing.assert_close(row["teacher_importance"], expected, rtol=1e-4, atol=1e-7)
         assert float(row["teacher_importance"].sum()) == pytest.approx(1.0, abs=1e-5)
@@ -37,13 +39,13 @@ def test_answers_are_the_dense_models(rows):
 
 def test_rows_own_what_they_hold(rows):
     """Not views of whole batches, which would keep them all in memory."""
-    teach(tiny_model(), rows, COLLATOR, importance=True, states=True, batch_size=4)
+    teach(tiny_model(), rows, COLLATOR, importance=True, states=True, layers=True, batch_size=4)
     for row in rows:
-        for name in ("teacher_logits", "teacher_state", "teacher_importance"):
+        for name in ("teacher_logits", "teacher_state", "teacher_layers", "teacher_importance"):
             assert row[name].untyped_storage().nbytes() == row[name].nbytes, name
             assert not row[name].requires_grad
 
 
 def test_only_what_is_wanted(rows):
     teach(tiny_model(), rows, COLLATOR)
-    assert all({"teacher_importance", "teacher_state"}.isdisjoint(row) and row["teacher_logits"].shape == (4,) for row in rows)
+    assert all({"teacher_importance", "teacher_state", "teacher_layers"}.isdisjoint(row) and row["teacher_logits"].shape == (4,) for row in rows)

@@ -74,6 +74,13 @@ def _add_distillation(parser):
         help="weight of the distillation of the state that the dense model's head reads (default 0: none)",
     )
     parser.add_argument(
+        "--layer-distillation",
+        type=float,
+        default=0.0,
+        metavar="X",
+        help="weight of the distillation of the dense model's [CLS] after every layer (default 0: none)",
+    )
+    parser.add_argument(
         "--joined",
         type=int,
         default=0,

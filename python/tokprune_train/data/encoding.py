@@ -29,7 +29,7 @@ class Collator:
 
     pad_token_id: of the tokenizer.   Keys of the batch: input_ids, attention_mask and token_type_ids (B, L) int64; labels (B,)
     int64, float32 for regression; float32 where the rows have them: teacher_logits (B, C), teacher_state (B, H) and
-    teacher_importance (B, L).
+    teacher_importance (B, L); float16: teacher_layers (B, num_layers, H).
     """
 
     pad_token_id: int
@@ -38,7 +38,7 @@ class Collator:
         padding = {"input_ids": self.pad_token_id, "attention_mask": 0, "token_type_ids": 0, "teacher_importance": 0.0}
         batch = {name: _padded([row[name] for row in rows], fill) for name, fill in padding.items() if name in rows[0]}
         batch["labels"] = torch.tensor([row["labels"] for row in rows])
-        for name in ("teacher_logits", "teacher_state"):
+        for name in ("teacher_logits", "teacher_state", "teacher_layers"):
             if name in rows[0]:
                 batch[name] = torch.stack([row[name] for row in rows])
         return batch

@@ -1,4 +1,4 @@
-"""Distillation from the dense model: of its answers (Hinton et al., 2015), and of the state that they are read from."""
+"""Distillation from the dense model: of its answers (Hinton et al., 2015), and of the states that lead to them."""
 
 from torch import Tensor
 from torch.nn import functional
@@ -34,24 +34,24 @@ def prediction_distillation(student_logits: Tensor, teacher_logits: Tensor, temp
 
 
 def state_distillation(student_state: Tensor, teacher_state: Tensor) -> Tensor:
-    """How far the states that the heads read point apart: the squared distance of the two at unit length, 2 - 2 cos.
+    """How far the states of the two models point apart: the squared distance of the two at unit length, 2 - 2 cos.
 
     Answers over few classes say little about a text; a state says as much as it has dimensions (Patient Knowledge
-    Distillation, Sun et al., EMNLP 2019, equation 7, here of the pooled state alone).
+    Distillation, Sun et al., EMNLP 2019, equation 7).
 
     Args:
-        student_state, teacher_state: (B, H) float.
+        student_state, teacher_state: (B, H) float, or (B, N, H) of N layers.
 
     Returns:
-        scalar in [0, 4], the mean over the B rows; gradients reach the student's state.
+        scalar in [0, 4], the mean over the B rows and the N layers; gradients reach the student's state.
 
     Raises:
-        ValueError: the shapes differ or are not (B, H).
+        ValueError: the shapes differ or are neither.
     """
-    if student_state.dim() != 2 or student_state.shape != teacher_state.shape:
+    if student_state.dim() not in (2, 3) or student_state.shape != teacher_state.shape:
         raise ValueError(
-            f"student_state and teacher_state must both be (B, H), got shapes {tuple(student_state.shape)} and "
+            f"student_state and teacher_state must both be (B, H) or (B, N, H), got shapes {tuple(student_state.shape)} and "
             f"{tuple(teacher_state.shape)}"
         )
-    apart = functional.normalize(student_state, dim=1) - functional.normalize(teacher_state, dim=1)
-    return apart.square().sum(dim=1).mean()
+    apart = functional.normalize(student_state, dim=-1) - functional.normalize(teacher_state, dim=-1)
+    return apart.square().sum(dim=-1).mean()
