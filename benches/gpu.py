@@ -1,9 +1,9 @@
 """Everything a GPU has to show, in one run of under 8 minutes: first that all is correct, then how fast it is.
 
-    python benches/gpu.py
+    python benches/gpu.py                # add --out FOLDER to write elsewhere than benches/results
 
 Needs no compiled CPU kernels. Correctness: every op in three dtypes against the float64 reference, the same bits again and again,
-models in both modes against Hugging Face, no host sync in graph mode; a wrong result ends the run. Then single kernels against
+models in both modes against Hugging Face, no host sync in graph mode; after a wrong result nothing is timed. Then single kernels against
 flash attention, FlexAttention, nonzero + index_select and cuBLAS, and BERT-base end to end. Writes results/gpu_kernels.csv,
 gpu_models.csv, gpu_checks.csv with the machine's stamp; gpu_plots.py draws them, on any machine.
 """
@@ -47,29 +47,44 @@ def main() -> int:
     stamp = machine_stamp() | {"peak_tflops": flops / 1e12, "bandwidth_gb_s": bandwidth / 1e9}
     print(f"{stamp['gpu']}: {flops / 1e12:.0f} TFLOP/s, {bandwidth / 1e9:.0f} GB/s", flush=True)
     if "checks" in args.only:
-        publish("gpu_checks", check_ops(), args.out, stamp)
-        check_races()
+        checks = check_ops() + check_races()
+        show(checks)
+        write("gpu_checks", checks, args.out, stamp)
+        if wrong := [row for row in checks if row["wrong"]]:
+            print(*(f"WRONG: {row['op']} {row['dtype']} {row['wrong']}" for row in wrong), sep="\n")
+            return 1
         print(f"all correct after {clock():.0f} s", flush=True)
     if "kernels" in args.only:
-        publish("gpu_kernels", attention_rows(dtype) + decision_rows(dtype) + linear_rows(dtype), args.out, stamp)
+        measured = attention_rows(dtype) + decision_rows(dtype) + linear_rows(dtype)
+        show(measured)
+        write("gpu_kernels", measured, args.out, stamp)
     if "models" in args.only:
-        rows = model_rows(dtype, DEADLINE_S, clock)
-        for row in rows:
-            row["share_of_peak"] = row["live_tflops"] * 1e12 / flops
-        publish("gpu_models", rows, args.out, stamp)
+        rows: list[dict] = []
+        for measured in model_rows(dtype, DEADLINE_S, clock):
+            measured = [row | {"share_of_peak": row["live_tflops"] * 1e12 / flops} for row in measured]
+            show(measured)
+            rows += measured
+            write("gpu_models", rows, args.out, stamp)  # at once: it survives what comes after it
     print(f"done after {clock():.0f} s")
     return 0
 
 
-def publish(name: str, rows: list[dict], out: Path, stamp: dict) -> None:
-    """Print and write a table, with the stamp beside it; at once, so that what was measured survives what comes after it."""
-    shown = [{key: f"{value:.4g}" if isinstance(value, float) else value for key, value in row.items()} for row in rows]
-    print(format_table(list(rows[0]), [[str(value) for value in row.values()] for row in shown]), flush=True)
+def show(rows: list[dict]) -> None:
+    print(format_table(list(rows[0]), [list(row.values()) for row in readable(rows)]), flush=True)
+
+
+def readable(rows: list[dict]) -> list[dict]:
+    """Values as they are printed and written, to four digits."""
+    return [{key: f"{value:.4g}" if isinstance(value, float) else str(value) for key, value in row.items()} for row in rows]
+
+
+def write(name: str, rows: list[dict], out: Path, stamp: dict) -> None:
+    """A CSV with the machine's stamp beside it."""
     out.mkdir(parents=True, exist_ok=True)
     with open(out / f"{name}.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(shown)
+        writer.writerows(readable(rows))
     (out / f"{name}.machine.json").write_text(json.dumps(stamp, indent=2) + "\n")
 
 

@@ -1,12 +1,11 @@
 """Draw what gpu.py measured: python benches/gpu_plots.py writes results/plots/gpu_*.png from results/gpu_*.csv."""
 
-import argparse
 import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from plots import Figure, legend  # says what to install where matplotlib is missing
+from plots import Figure, legend, main  # says what to install where matplotlib is missing
 from presentation import RESULTS
 
 # Okabe and Ito's colours, by what runs: competitors, ours dense, ours pruned.
@@ -98,12 +97,5 @@ def draw(folder: Path) -> list[Path]:
     return paths
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder with the CSVs of gpu.py")
-    for path in draw(parser.parse_args().out):
-        print(path)
-
-
 if __name__ == "__main__":
-    main()
+    main(draw, __doc__, RESULTS, "the CSVs of gpu.py")

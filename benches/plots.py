@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from presentation import DTYPES, LABELS, PEERS, PRUNED, RESULTS, ModelResults
@@ -162,12 +163,13 @@ def draw(results: Path) -> list[Path]:
     return paths
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder with model.csv")
+def main(draw: Callable[[Path], list[Path]], description: str, out: Path, content: str) -> None:
+    """The command line of a script that draws: `draw` gets the folder, `out` unless another was named, and its files are printed."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--out", type=Path, default=out, help=f"folder with {content}")
     for path in draw(parser.parse_args().out):
         print(path)
 
 
 if __name__ == "__main__":
-    main()
+    main(draw, __doc__, RESULTS, "model.csv")

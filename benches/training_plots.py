@@ -1,11 +1,10 @@
 """Draw the kept trainings: python benches/training_plots.py writes results/training/*.png; without trainings it writes nothing."""
 
-import argparse
 from collections.abc import Callable
 from pathlib import Path
 from statistics import mean
 
-from plots import Figure, MaxNLocator, legend  # says what to install where matplotlib is missing
+from plots import Figure, MaxNLocator, legend, main  # says what to install where matplotlib is missing
 from training.results import DATA_SETS, KEPT, METHODS, DataSet, Trained, TrainingResults
 from training.section import POINTS
 
@@ -130,12 +129,5 @@ def draw(folder: Path) -> list[Path]:
     return paths
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=KEPT, help="folder with the kept trainings")
-    for path in draw(parser.parse_args().out):
-        print(path)
-
-
 if __name__ == "__main__":
-    main()
+    main(draw, __doc__, KEPT, "the kept trainings")

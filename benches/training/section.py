@@ -113,11 +113,12 @@ def headline(results: TrainingResults) -> str:
 
 
 def speeds(one: Trained, dense: Trained | None) -> Iterator[tuple[float, float, str]]:
-    """(FLOPs saved, points to dense, how it is said): of a training, and of its weights at other speeds; means over the seeds."""
+    """(FLOPs saved, points to dense, how it is said): of a training, and of its weights at other speeds; means over the seeds, over those that
+    were scored at other speeds there."""
     if (behind := one.behind(dense)) is None:
         return
     yield mean(one.saved("packed")), behind, ""
-    seeds = [seed for seed in one.scores if seed in dense.scores]
-    for point in zip(*(one.points(seed) for seed in seeds), strict=True):
-        scores = [score - dense.scores[seed] for (_, score), seed in zip(point, seeds, strict=True)]
+    points = {seed: found for seed in one.scores if seed in dense.scores and (found := one.points(seed))}
+    for point in zip(*points.values(), strict=True):
+        scores = [score - dense.scores[seed] for (_, score), seed in zip(point, points, strict=True)]
         yield mean(saved for saved, _ in point), mean(scores), " with its pruning scaled"

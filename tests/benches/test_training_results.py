@@ -140,6 +140,9 @@ class TestRunning:
         assert ltp.points(0) == [(2.1, 80.0)]
         dense = TrainingResults(tmp_path / "kept").dense("sst2")
         assert list(section.speeds(ltp, dense))[1] == (2.1, pytest.approx(-10.5), " with its pruning scaled")
+        (tmp_path / "kept" / "sst2" / "ltp-2.1x-seed1" / "points.json").unlink()
+        behind = 80.0 - dense.scores[0]
+        assert list(section.speeds(ltp, dense))[1:] == [(2.1, pytest.approx(behind), " with its pruning scaled")], "of the seeds scored"
         assert "/home/me" not in (tmp_path / "kept" / "sst2" / "ltp-2.1x-seed0" / "points.json").read_text()
 
     def test_a_failure_stops(self, ran, tmp_path, capsys):

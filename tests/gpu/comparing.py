@@ -4,6 +4,8 @@ import copy
 
 import torch
 
+# Of a GPU's results, relative to the largest value. float32 is multiplied as three TF32 products, whose sums tensor cores truncate.
+TOLERANCES = {torch.float32: 3e-5, torch.bfloat16: 2e-2, torch.float16: 4e-3}
 # Decisions compare float32 scores, which another precision may move across a threshold.
 FLOAT32_INPUT = ("keep_threshold", "keep_topk", "prune_attention")
 

@@ -97,7 +97,7 @@ def variants(arch: int) -> Iterator[Variant]:
         tile = LINEAR_TILES[LINEAR, _ELEMENTS[elements], 0]
         for activation in range(4):
             constants = {
-                "ACTIVATION": activation, "COUNTED": True, "INDEXED": True, "PROGRAMS": 132, "PRECISION": _precision(elements),
+                "ACTIVATION": activation, "COUNTED": True, "INDEXED": True, "PRECISION": _precision(elements),
                 **tile.arguments,
             }  # fmt: skip
             warps, stages = constants.pop("num_warps"), constants.pop("num_stages")

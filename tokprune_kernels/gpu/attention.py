@@ -17,7 +17,7 @@ import triton.language as tl
 
 from ._bounds import sequence_bounds
 from .configs import padded_head, short_limit, tile
-from .launching import blocks, dot_precision, given, on_device
+from .launching import ROW_COUNTS, blocks, dot_precision, given, on_device
 
 _LOG2E = tl.constexpr(1.4426950408889634)
 
@@ -52,7 +52,7 @@ def _biased_scores(
     return tl.where(key_mask[None, :], scores, float("-inf"))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=ROW_COUNTS)
 def attend_short(
     q, k, v, out, partials, cu_seqlens, key_bias, row_weights, total,
     q_stride, k_stride, v_stride, scale,
@@ -87,7 +87,7 @@ def attend_short(
     tl.store(out + places, context.to(out.dtype.element_ty), mask=row_mask[:, None] & (columns[None, :] < HEAD_DIM))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=ROW_COUNTS)
 def attend_long(
     q, k, v, out, lse, cu_seqlens, key_bias, total,
     q_stride, k_stride, v_stride, scale,
@@ -131,7 +131,7 @@ def attend_long(
         tl.store(lse + head.to(tl.int64) * total + start + rows, highest + tl.log2(sums), mask=row_mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=ROW_COUNTS)
 def column_sums(
     q, k, lse, partials, cu_seqlens, key_bias, row_weights, total,
     q_stride, k_stride, scale,
@@ -177,7 +177,7 @@ def summed_partials(
     return received
 
 
-@triton.jit
+@triton.jit(do_not_specialize=ROW_COUNTS)
 def reduce_partials(
     partials, importance, cu_seqlens, denominators, total,
     HEADS: tl.constexpr, SHORT: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK: tl.constexpr, DENOMINATORS: tl.constexpr,
@@ -227,6 +227,7 @@ def attend(q, k, v, cu_seqlens, max_seqlen, scale, key_bias=None, row_weights=No
     context = q.new_empty(q.shape)
     if not (total and max_seqlen):
         return context, None
+    q, k, v = map(head_rows, (q, k, v))
     limit, query_block = parts_of(q).values()
     partials = q.new_empty((max(1, limit // query_block), heads, total), dtype=torch.float32) if importance else None
     bias, weights = given(key_bias, context), given(row_weights, context)
@@ -256,7 +257,13 @@ def attend(q, k, v, cu_seqlens, max_seqlen, scale, key_bias=None, row_weights=No
     return context, partials
 
 
+def head_rows(x):
+    """x (T, N_h, d) as the kernels read it, with every row's heads contiguous: views of joined projections are, gradients may not be."""
+    return x if x.stride(2) == 1 and x.stride(1) == x.shape[2] else x.contiguous()
+
+
 def parts_of(q):
     """How the partial sums of q's importance are laid out: up to SHORT tokens a row for each BLOCK_M queries, else one."""
     limit = short_limit(q.dtype, q.shape[2])
-    return {"SHORT": limit, "BLOCK_M": tile("attend_short", q.dtype, q.shape[2]).block_m if limit else 1}
+    with on_device(q):  # tiles are the current GPU's
+        return {"SHORT": limit, "BLOCK_M": tile("attend_short", q.dtype, q.shape[2]).block_m if limit else 1}

@@ -15,9 +15,9 @@ import triton
 import triton.language as tl
 
 from ._bounds import sequence_bounds
-from .attention import _LOG2E, _biased_scores, _highest_bias, _rows_of
+from .attention import _LOG2E, _biased_scores, _highest_bias, _rows_of, head_rows
 from .configs import padded_head, tile
-from .launching import blocks, dot_precision, given, on_device
+from .launching import ROW_COUNTS, blocks, dot_precision, given, on_device
 
 
 @triton.jit
@@ -30,7 +30,7 @@ def _score_gradient(grad_importance, denominators, sequence, start, keys, key_ma
     return tl.load(grad_importance + start + keys, mask=key_mask, other=0.0) / (HEADS * denominator)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=ROW_COUNTS)
 def grad_queries(
     grad_context, grad_importance, q, k, v, grad_q, lse, delta, row_sums, cu_seqlens, denominators, key_bias, row_weights,
     total, grad_stride, q_stride, k_stride, v_stride, scale,
@@ -93,7 +93,7 @@ def grad_queries(
     tl.store(grad_q + places, (total_gradient * scale).to(grad_q.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=ROW_COUNTS)
 def grad_keys(
     grad_context, grad_importance, q, k, v, grad_k, grad_v, lse, delta, bias_sums, cu_seqlens, denominators, key_bias,
     row_weights, total, grad_stride, q_stride, k_stride, v_stride, scale,
@@ -142,7 +142,7 @@ def grad_keys(
     tl.store(bias_sums + head.to(tl.int64) * total + start + keys, total_bias, mask=key_mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=ROW_COUNTS)
 def sum_over_heads(parts, out, total, HEADS: tl.constexpr, BLOCK: tl.constexpr):
     """Grid (blocks of BLOCK): (N_h, T) -> (T,), heads in order."""
     offsets = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -165,7 +165,8 @@ def attn_importance_backward(
     grad_bias, grad_weights = (q.new_empty(total, dtype=torch.float32) for _ in range(2))
     if not (total and max_seqlen):
         return grad_q, grad_k, grad_v, grad_bias, grad_weights
-    grad_context, grad_importance = _head_rows(grad_context), grad_importance.contiguous()
+    grad_context, q, k, v = map(head_rows, (grad_context, q, k, v))
+    grad_importance = grad_importance.contiguous()
     lse, delta, row_sums, bias_sums = q.new_empty((4, heads, total), dtype=torch.float32)
     optional = (given(denominators, lse), given(key_bias, lse), given(row_weights, lse))
     strides = tuple(x.stride(0) for x in (grad_context, q, k, v))
@@ -186,8 +187,3 @@ def attn_importance_backward(
         for parts, out in ((bias_sums, grad_bias), (row_sums, grad_weights)):
             sum_over_heads[(blocks(total, SUM_BLOCK),)](parts, out, total, HEADS=heads, BLOCK=SUM_BLOCK)
     return grad_q, grad_k, grad_v, grad_bias, grad_weights
-
-
-def _head_rows(x):
-    """x with every row's heads contiguous: gradients come expanded and transposed."""
-    return x if x.stride(2) == 1 and x.stride(1) == x.shape[2] else x.contiguous()

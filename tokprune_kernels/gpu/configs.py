@@ -108,10 +108,14 @@ def tiles_of(architecture: int) -> dict[Key, Tile]:
     return reduce(operator.or_, newer, TILES)
 
 
-@cache
 def architecture_here() -> int:
     """Compute capability of the current GPU; that of the table where there is none, and the interpreter runs."""
-    major, minor = torch.cuda.get_device_capability() if torch.cuda.is_available() else (8, 0)
+    return _architecture(torch.cuda.current_device()) if torch.cuda.is_available() else 80
+
+
+@cache
+def _architecture(device: int) -> int:
+    major, minor = torch.cuda.get_device_capability(device)
     return 10 * major + minor
 
 

@@ -5,12 +5,14 @@ counts them; then a program a sequence adds up the counts before its own, and wr
 The decisions themselves are helpers that `prune_attention` uses too, on scores that it has just added up.
 """
 
+from ctypes import c_float
+
 import torch
 import triton
 import triton.language as tl
 
 from ._bounds import sequence_bounds
-from .launching import given, live_rows, on_device
+from .launching import ROW_COUNTS, given, live_rows, on_device
 
 
 @triton.jit
@@ -119,7 +121,7 @@ def counted_before(counts, sequence, COUNT_BLOCK: tl.constexpr):
     return place
 
 
-@triton.jit
+@triton.jit(do_not_specialize=ROW_COUNTS)
 def flag_rows(
     importance, flags, counts, cu_seqlens, protected, total, value, value_low,
     TOPK: tl.constexpr, PROTECTED: tl.constexpr, PROTECT_FIRST: tl.constexpr, BLOCK: tl.constexpr,
@@ -133,7 +135,7 @@ def flag_rows(
     tl.store(counts + sequence, count)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=ROW_COUNTS)
 def place_rows(
     flags, counts, cu_seqlens, keep_idx, new_cu_seqlens, total,
     BLOCK: tl.constexpr, COUNT_BLOCK: tl.constexpr,
@@ -204,5 +206,5 @@ def place(flags, counts, cu_seqlens, capacity):
 
 def halves(ratio: float) -> tuple[float, float]:
     """Two float32 numbers whose sum is the ratio to 48 bits: a float argument of a kernel has only 24."""
-    high = float(torch.tensor(ratio, dtype=torch.float32))
+    high = c_float(ratio).value
     return high, ratio - high

@@ -9,10 +9,10 @@ import triton
 import triton.language as tl
 
 from .decision import COUNT_BLOCK, counted_before
-from .launching import blocks, given, live_rows, on_device, power_of_two
+from .launching import ROW_COUNTS, blocks, given, live_rows, on_device, power_of_two
 
 
-@triton.jit
+@triton.jit(do_not_specialize=ROW_COUNTS)
 def gather_rows(
     x, index, out, out_rows, x_rows, width, x_stride, count, COUNTED: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr
 ):
@@ -34,7 +34,7 @@ def gather_rows(
     tl.store(out + rows[:, None].to(tl.int64) * width + columns[None, :], values, mask=row_mask[:, None] & column_mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=ROW_COUNTS)
 def scatter_rows(
     x, index, out, flags, rows_of_x, out_rows, width, count, COUNTED: tl.constexpr, FLAGGED: tl.constexpr, ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -56,7 +56,7 @@ def scatter_rows(
     tl.store(out + target[:, None].to(tl.int64) * width + columns[None, :], values, mask=mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=ROW_COUNTS)
 def store_leavers(
     x, token_idx, keep_idx, out, rows_of_x, kept, out_rows, width, SEARCH_STEPS: tl.constexpr, ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -80,7 +80,7 @@ def store_leavers(
     tl.store(out + target[:, None].to(tl.int64) * width + columns[None, :], values, mask=mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=ROW_COUNTS)
 def count_live(mask_values, counts, length, BLOCK: tl.constexpr):
     """Grid (B): how many entries of each row of a (B, L) mask are not zero."""
     text = tl.program_id(0)
@@ -92,7 +92,7 @@ def count_live(mask_values, counts, length, BLOCK: tl.constexpr):
     tl.store(counts + text, count)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=ROW_COUNTS)
 def place_live(
     mask_values, counts, token_idx, cu_seqlens, position, length, BLOCK: tl.constexpr, COUNT_BLOCK: tl.constexpr
 ):
@@ -184,7 +184,7 @@ def unpack(packed, token_idx, batch, length):
 
 def scatter_into(out, x, index, count=None, flags=None):
     """out[index[i]] = x[i] for the rows of x, or the first count[0] of them; with flags only for those that have none."""
-    rows, target = as_integers(x), as_integers(out)
+    rows, target = as_integers(x.contiguous()), as_integers(out)
     if not rows.numel():
         return
     grid, tile = _tiles(rows.shape[0], rows)
@@ -197,7 +197,8 @@ def scatter_into(out, x, index, count=None, flags=None):
 
 def store_exits_(out, x, token_idx, keep_idx):
     """As the op of that name."""
-    rows, target = as_integers(x), as_integers(out)
+    places = out.contiguous()  # out itself, as a rule
+    rows, target = as_integers(x.contiguous()), as_integers(places)
     if rows.numel():
         kept = keep_idx.shape[0]
         grid, tile = _tiles(rows.shape[0], rows)
@@ -206,11 +207,14 @@ def store_exits_(out, x, token_idx, keep_idx):
                 rows, token_idx, keep_idx if kept else token_idx, target, rows.shape[0], kept, out.shape[0], rows.shape[1],
                 SEARCH_STEPS=kept.bit_length(), **tile,
             )  # fmt: skip
+    if places is not out:
+        out.copy_(places)
 
 
 def as_integers(x):
-    """(rows, elements) of integers of x's element size, the same memory: rows are moved, not read."""
+    """(rows, elements) of integers of x's element size: rows are moved, not read. The same memory where a row's elements lie together."""
     rows = x.flatten(1) if x.dim() > 1 else x[:, None]
+    rows = rows if rows.stride(1) == 1 else rows.contiguous()
     if x.dtype.itemsize == 16:
         return torch.view_as_real(rows).flatten(1).view(torch.int64)
     return rows.view(_INTEGERS[x.dtype.itemsize])

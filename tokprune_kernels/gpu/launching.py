@@ -7,6 +7,10 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
+# Arguments of kernels that count rows. They are new in every call: code of their own for those that are 1, or that 16 divides,
+# would make the first such call wait for a compiler, and gain nothing.
+ROW_COUNTS = ("total", "rows", "x_rows", "out_rows", "rows_of_x", "kept", "length")
+
 
 def on_device(x: Tensor):
     """Kernels go to the current CUDA device: make it that of x. Nothing on the CPU, where the interpreter runs them."""

@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 
 from .configs import linear_tile
-from .launching import blocks, dot_precision, given, on_device
+from .launching import ROW_COUNTS, blocks, dot_precision, given, on_device
 
 # Codes of the ops' activations (reference.linear.ACTIVATIONS).
 _NONE, _GELU, _GELU_TANH = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
@@ -28,13 +28,13 @@ def _activate(x, ACTIVATION: tl.constexpr):
     return x
 
 
-@triton.jit
+@triton.jit(do_not_specialize=ROW_COUNTS)
 def linear_rows(
     x, weight, bias, out, index, count, rows, x_rows, columns, inner, x_stride,
-    ACTIVATION: tl.constexpr, COUNTED: tl.constexpr, INDEXED: tl.constexpr, PROGRAMS: tl.constexpr,
+    ACTIVATION: tl.constexpr, COUNTED: tl.constexpr, INDEXED: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, GROUP: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Grid (PROGRAMS): out[i] = activation(x[index[i]] W^T + bias) for i < count[0], tile by tile.
+    """Grid of any size: out[i] = activation(x[index[i]] W^T + bias) for i < count[0], tile by tile.
 
     x (x_rows, inner); weight (columns, inner) as torch.nn.Linear has it; bias (columns,); out (rows, columns), whose rows past the
     count are left alone. Tiles of GROUP row blocks at a time share the weights that are in the second-level cache.
@@ -42,7 +42,7 @@ def linear_rows(
     if COUNTED:
         rows = tl.minimum(rows, tl.load(count))
     row_blocks, column_blocks = tl.cdiv(rows, BLOCK_M), tl.cdiv(columns, BLOCK_N)
-    for number in range(tl.program_id(0), row_blocks * column_blocks, PROGRAMS):
+    for number in range(tl.program_id(0), row_blocks * column_blocks, tl.num_programs(0)):
         group = number // (GROUP * column_blocks)
         in_group = tl.minimum(row_blocks - group * GROUP, GROUP)
         row_block = group * GROUP + (number % (GROUP * column_blocks)) % in_group
@@ -86,7 +86,7 @@ def linear_into(out, x, weight, bias, activation=0, count=None, index=None):
     with on_device(x):
         linear_rows[(programs,)](
             x, weight, bias, out, given(index, out), given(count, out), rows, x.shape[0], columns, x.shape[1], x.stride(0),
-            ACTIVATION=activation, COUNTED=count is not None, INDEXED=index is not None, PROGRAMS=programs,
+            ACTIVATION=activation, COUNTED=count is not None, INDEXED=index is not None,
             PRECISION=dot_precision(x.dtype), **shape.arguments,
         )  # fmt: skip
 

@@ -3,10 +3,10 @@
 import triton
 import triton.language as tl
 
-from .launching import given, on_device, power_of_two
+from .launching import ROW_COUNTS, given, on_device, power_of_two
 
 
-@triton.jit
+@triton.jit(do_not_specialize=ROW_COUNTS)
 def add_layer_norm_rows(
     x, residual, weight, bias, out, rows, width, x_stride, residual_stride, eps, count, residual_index,
     COUNTED: tl.constexpr, INDEXED: tl.constexpr, BLOCK: tl.constexpr,

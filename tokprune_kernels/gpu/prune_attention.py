@@ -14,10 +14,10 @@ from ._bounds import sequence_bounds
 from .attention import attend, parts_of, summed_partials
 from .decision import BLOCK, COUNT_BLOCK, RANK_BLOCK, flag_by_rule, halves, place_rows
 from .gather import gather_into
-from .launching import given, live_rows, on_device
+from .launching import ROW_COUNTS, given, live_rows, on_device
 
 
-@triton.jit
+@triton.jit(do_not_specialize=ROW_COUNTS)
 def score_and_flag(
     partials, importance, flags, counts, cu_seqlens, denominators, protected, total, value, value_low,
     HEADS: tl.constexpr, SHORT: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK: tl.constexpr, DENOMINATORS: tl.constexpr,

@@ -18,8 +18,6 @@ from pathlib import Path
 
 import torch
 import triton
-from triton.compiler.errors import CompilationError
-from triton.runtime.errors import OutOfResources
 
 from .._gpu import TILES_VARIABLE
 from . import configs
@@ -58,7 +56,8 @@ def fastest(trial: Trial, milliseconds: Callable[[Callable], float], tell: Calla
                     tell(f"{trial.key}: {candidate} gives other results, passed over")
                     continue
                 time = milliseconds(trial.run)
-            except (OutOfResources, CompilationError):
+            except Exception as error:  # a GPU without room, a compiler or an assembler that refuses: each has an exception of its own
+                tell(f"{trial.key}: {candidate} passed over: {type(error).__name__}")
                 continue
         if time < best_time:
             best, best_time = candidate, time

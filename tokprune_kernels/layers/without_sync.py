@@ -6,6 +6,8 @@ of its size, whatever their lengths and however much is pruned.
 
 from __future__ import annotations
 
+import threading
+
 import torch
 from torch import Tensor
 
@@ -50,14 +52,16 @@ class GraphEncoder:
     """Runs whole encoders over capacity batches through a bounded cache of CUDA graphs; copies and pickles are empty."""
 
     def __init__(self) -> None:
-        self._graphs = None
+        self._graphs = None  # made by the first run, which imports triton
+        self._making = threading.Lock()
 
     def __reduce__(self):
         return GraphEncoder, ()
 
     def clear(self) -> None:
         """Give up the graphs: they hold the addresses of weights."""
-        self._graphs = None
+        if self._graphs is not None:
+            self._graphs.clear()
 
     def run(
         self, whole: WholeEncoder, x: Tensor, batch: PackedBatch, pruning: PruningConfig, protected: Tensor | None,
@@ -67,8 +71,9 @@ class GraphEncoder:
         from ..gpu.encoder import LayerTensors, Rules, run_encoder
         from ..gpu.graphs import GraphCache
 
-        if self._graphs is None:
-            self._graphs = GraphCache()
+        with self._making:
+            if self._graphs is None:
+                self._graphs = GraphCache()
         values = () if pruning.is_dense else tuple(pruning.values)
         rules = Rules(
             whole.heads, whole.scale, whole.activation, tuple(whole.eps), values, pruning.criterion == "topk",

@@ -74,7 +74,9 @@ class PrunedEncoder(nn.Module):
 
     def runs_without_sync(self, call: Call, tokens: Tensor) -> bool:
         """Whether a call with this input, (B, L) or (B, L, H), is to be packed and run without a host sync."""
-        if self.gpu_mode == "exact" or not available(tokens.device) or not tokens.numel():
+        if self.gpu_mode == "exact" or self.is_frozen or not available(tokens.device) or not tokens.numel():
+            return False
+        if tokens.shape[1] > self.config.max_position_embeddings:  # of the padding; the texts, which only the device knows, may fit
             return False
         weight = next(self.layer.parameters())
         inference = not (self.training or torch.is_grad_enabled() or torch.compiler.is_compiling())
@@ -118,6 +120,12 @@ class PrunedEncoder(nn.Module):
             self.graphs.clear()
         return super().train(mode)
 
+    def _apply(self, fn, recurse=True):
+        """As nn.Module's, which `to` and its like call: what was made of weights on another device is not kept there."""
+        self.packed_layers.clear()
+        self.graphs.clear()
+        return super()._apply(fn, recurse)
+
     def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None, **kwargs: Any):
         """hidden_states (1, T, H) of the packed tokens -> last_hidden_state (B, L, H), or (B, 1, H) for first-token heads."""
         call: Call | None = kwargs.get(KEYWORD)
@@ -143,7 +151,10 @@ class PrunedEncoder(nn.Module):
 
     def _run_without_sync(self, x: Tensor, call: Call) -> Tensor:
         first_only = call.pooled_only and self.pruning.protect_first
-        states = self.graphs.run(self._gpu_stack(x).whole, x, call.batch, self.pruning, call.protected, first_only)
+        whole = self._gpu_stack(x).whole
+        if whole is None:
+            raise TypeError(f"the embeddings are {x.dtype}, the layers are not: convert the whole model to one dtype with model.to(dtype)")
+        states = self.graphs.run(whole, x, call.batch, self.pruning, call.protected, first_only)
         return states[:, None] if first_only else states
 
     def _runs_packed(self, x: Tensor) -> bool:
