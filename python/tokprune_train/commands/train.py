@@ -85,8 +85,7 @@ def _add_distillation(parser):
         type=int,
         default=0,
         metavar="N",
-        help="train on N more texts, each two of the training texts joined (of pairs: turned round, or texts of two pairs), that the "
-        "dense model labels (default 0)",
+        help="train on N more texts, made of two training texts each, that the dense model labels (default 0)",
     )
     parser.add_argument("--answers", metavar="FOLDER", help="keep what the dense model says there, for other trainings on the same texts")
     parser.add_argument(

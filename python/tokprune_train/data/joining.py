@@ -17,8 +17,9 @@ def joined_texts(rows: Sequence[dict], long_rows: Sequence[dict], count: int, ma
 
     Of single texts, by turns: two of `rows`, one after the other; the first part of one of `long_rows` with the last part of
     another, cut such that the result is about as long as they are; and one of `long_rows` with a fifth of its tokens replaced by
-    another's. Of pairs: half of the time a pair of `rows` the other way round, else a text of one pair beside a text of another;
-    too long ones are cut at the longer text.
+    another's. Of pairs: a pair of `rows` the other way round; a pair with a fifth of the tokens of both texts replaced by another
+    pair's; and a text beside itself with two fifths replaced. Texts of two pairs beside one another would teach little: that they
+    do not belong together is plain. Too long pairs are cut at the longer text.
 
     rows: see data.encoding.encode, with the tokenizer's tokens around and between the texts; token_type_ids tell pairs.
     long_rows: those of them that are as long as what the model is for.
@@ -28,7 +29,8 @@ def joined_texts(rows: Sequence[dict], long_rows: Sequence[dict], count: int, ma
     generator = torch.Generator().manual_seed(seed)
     made: list[dict] = []
     while len(made) < count:
-        make, source = (_paired, rows) if pairs else ((_in_a_row, rows), (_spliced, long_rows), (_replaced, long_rows))[len(made) % 3]
+        turns = [(make, rows) for make in _OF_PAIRS] if pairs else [(_in_a_row, rows), (_spliced, long_rows), (_replaced, long_rows)]
+        make, source = turns[len(made) % len(turns)]
         first, second = (source[index] for index in torch.randint(len(source), (2,), generator=generator).tolist())
         row = make(first, second, max_length, generator)
         made.append(row | {"attention_mask": [1] * len(row["input_ids"]), "labels": first["labels"], UNLABELLED: True})
@@ -51,18 +53,41 @@ def _spliced(first: dict, second: dict, max_length: int, generator: torch.Genera
 
 
 def _replaced(first: dict, second: dict, max_length: int, generator: torch.Generator) -> dict:
-    (start, *inner, end), others = first["input_ids"], second["input_ids"][1:-1]
-    if others:
-        changes = torch.rand(len(inner), generator=generator) < REPLACED
-        drawn = torch.randint(len(others), (len(inner),), generator=generator).tolist()
-        inner = [others[at] if change else token for token, change, at in zip(inner, changes.tolist(), drawn, strict=True)]
-    return {**first, "input_ids": [start, *inner, end]}
+    start, *inner, end = first["input_ids"]
+    return {**first, "input_ids": [start, *_replacing(inner, second["input_ids"][1:-1], REPLACED, generator), end]}
 
 
-def _paired(first: dict, second: dict, max_length: int, generator: torch.Generator) -> dict:
-    turned, of_first, of_second = torch.randint(2, (3,), generator=generator).tolist()
-    start, end = first["input_ids"][0], first["input_ids"][-1]
-    one, other = _texts(first)[::-1] if turned else (_texts(first)[of_first], _texts(second)[of_second])
+def _replacing(tokens: list[int], others: list[int], share: float, generator: torch.Generator) -> list[int]:
+    """The tokens, about `share` of them replaced by random ones of the others."""
+    if not others:
+        return tokens
+    changes = torch.rand(len(tokens), generator=generator) < share
+    drawn = torch.randint(len(others), (len(tokens),), generator=generator).tolist()
+    return [others[at] if change else token for token, change, at in zip(tokens, changes.tolist(), drawn, strict=True)]
+
+
+def _turned(first: dict, second: dict, max_length: int, generator: torch.Generator) -> dict:
+    one, other = _texts(first)
+    return _pair(other, one, first, max_length)
+
+
+def _both_replaced(first: dict, second: dict, max_length: int, generator: torch.Generator) -> dict:
+    others = sum(_texts(second), [])
+    one, other = (_replacing(text, others, REPLACED, generator) for text in _texts(first))
+    return _pair(one, other, first, max_length)
+
+
+def _beside_itself(first: dict, second: dict, max_length: int, generator: torch.Generator) -> dict:
+    text = _texts(first)[int(torch.randint(2, (), generator=generator))]
+    return _pair(text, _replacing(text, sum(_texts(second), []), 2 * REPLACED, generator), first, max_length)
+
+
+_OF_PAIRS = (_turned, _both_replaced, _beside_itself)
+
+
+def _pair(one: list[int], other: list[int], like: dict, max_length: int) -> dict:
+    """Two texts between the tokenizer's tokens of the row `like`."""
+    start, end = like["input_ids"][0], like["input_ids"][-1]
     room = max_length - 3
     while len(one) + len(other) > room:
         one, other = (one[:-1], other) if len(one) > len(other) else (one, other[:-1])
