@@ -18,7 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the tests' samples
 
 import torch  # noqa: E402
-from gpu_suite.checks import check_ops, check_races  # noqa: E402
+from gpu_suite.checks import check_long, check_ops, check_races  # noqa: E402
 from gpu_suite.kernels import attention_rows, decision_rows, linear_rows  # noqa: E402
 from gpu_suite.models import model_rows  # noqa: E402
 from gpu_suite.timing import peaks  # noqa: E402
@@ -47,7 +47,7 @@ def main() -> int:
     stamp = machine_stamp() | {"peak_tflops": flops / 1e12, "bandwidth_gb_s": bandwidth / 1e9}
     print(f"{stamp['gpu']}: {flops / 1e12:.0f} TFLOP/s, {bandwidth / 1e9:.0f} GB/s", flush=True)
     if "checks" in args.only:
-        checks = check_ops() + check_races()
+        checks = check_ops() + check_long() + check_races()
         show(checks)
         write("gpu_checks", checks, args.out, stamp)
         if wrong := [row for row in checks if row["wrong"]]:

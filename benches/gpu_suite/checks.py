@@ -7,6 +7,7 @@ the work out; each op that takes long is cut into several parts.
 import os
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from types import SimpleNamespace
 
 import torch
 
@@ -55,6 +56,28 @@ def check_part(name: str, dtype: torch.dtype, part: int) -> tuple[int, float, li
             if not torch.equal(torch.nan_to_num(a), torch.nan_to_num(b)):
                 wrong.append(f"[{sample.name}] output {number}: other bits in a second run")
     return len(samples), worst, wrong
+
+
+def check_long() -> list[dict]:
+    """Texts of up to 4096 tokens, forward, backward and top-k, against the float64 reference; rows as those of `check_ops`."""
+    generator = torch.Generator().manual_seed(0)
+    cu_seqlens = torch.tensor([0, 4096, 4097, 5600], dtype=torch.int32)
+    total, rows = int(cu_seqlens[-1]), []
+    for dtype in TOLERANCES:
+        q, k, v, gradient = torch.randn(4, total, 2, 64, generator=generator).to(dtype)
+        of_importance, scores = torch.randn(total, generator=generator), torch.rand(total, generator=generator)
+        calls = {
+            "attn_importance": (q, k, v, cu_seqlens, 4096, 0.125),
+            "attn_importance_backward": (gradient, of_importance, q, k, v, cu_seqlens, 4096, 0.125),
+            "keep_topk": (scores, cu_seqlens, 0.3),
+        }
+        for name, arguments in calls.items():
+            sample, wide = SimpleNamespace(args=arguments, kwargs={}), widened(name)
+            pairs = zip(call(getattr(torch.ops.tokprune, name), sample, torch.Tensor.cuda), call(getattr(reference, name), sample, wide), strict=True)
+            worst = max(difference(a.cpu(), e) for a, e in pairs)
+            wrong = "" if worst <= TOLERANCES[dtype] else f"relative error {worst:.3g}"
+            rows.append({"op": f"{name}, 4096 tokens", "dtype": str(dtype), "samples": 1, "worst_error": worst, "wrong": wrong})
+    return rows
 
 
 def check_races() -> list[dict]:
