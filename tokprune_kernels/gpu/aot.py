@@ -117,7 +117,7 @@ def _attention(tiles: dict) -> Iterator[Variant]:
         "grad_keys": (attention_backward.grad_keys, ("BIAS", "WEIGHTS", "DENOMINATORS")),
     }
     for elements, size in _ELEMENTS.items():
-        for head in HEAD_SIZES[1:]:
+        for head in HEAD_SIZES:
             for name, (kernel, flags) in kernels.items():
                 tile = tiles.get((name, size, head))
                 if tile is None:
