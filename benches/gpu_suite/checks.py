@@ -11,10 +11,12 @@ from types import SimpleNamespace
 
 import torch
 
-from tests.gpu.comparing import TOLERANCES, call, difference, largest_head, widened
+from tests.gpu.comparing import TOLERANCES, call, comparable, difference, largest_head, widened
 from tests.ops.samples import GENERATORS
 from tokprune_kernels import reference
 from tokprune_kernels.ops.registration import GPU_MODULES
+
+from .timing import first_line
 
 PARTS = {"attn_importance": 4, "attn_importance_backward": 4, "prune_attention": 4, "varlen_attention": 2}
 PROCESSES = 12
@@ -28,7 +30,7 @@ def check_ops() -> list[dict]:
     rows: dict[tuple, dict] = {}
     with ProcessPoolExecutor(min(PROCESSES, os.cpu_count() or 1), get_context("spawn")) as pool:
         for (name, dtype, _), (samples, worst, wrong) in zip(cases, pool.map(check_part, *zip(*cases, strict=True)), strict=True):
-            row = rows.setdefault((name, dtype), {"op": name, "dtype": str(dtype), "samples": 0, "worst_error": 0.0, "wrong": ""})
+            row = rows.setdefault((name, dtype), _row(name, dtype))
             row["samples"] += samples
             row["worst_error"] = max(row["worst_error"], worst)
             row["wrong"] = "; ".join([*filter(None, [row["wrong"]]), *wrong])
@@ -39,17 +41,15 @@ def check_part(name: str, dtype: torch.dtype, part: int) -> tuple[int, float, li
     """(samples, largest relative error, what is wrong) of one part of an op's samples."""
     worst, wrong, op = 0.0, [], getattr(torch.ops.tokprune, name)
     samples = [sample for sample in GENERATORS[name](dtype) if largest_head(sample) <= 128][part :: PARTS.get(name, 1)]
-    # In 16 bits a score may round across a threshold, and other rows stay: nothing to compare with then.
-    comparable = name != "prune_attention" or dtype == torch.float32
     for sample in samples:
         try:
             actual, again = (call(op, sample, torch.Tensor.cuda) for _ in range(2))
             expected = call(getattr(reference, name), sample, widened(name))
         except Exception as error:  # the other results are worth having
-            wrong.append(f"[{sample.name}] {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+            wrong.append(f"[{sample.name}] {type(error).__name__}: {first_line(error)}")
             continue
         for number, (a, e, b) in enumerate(zip(actual, expected, again, strict=True)):
-            error = difference(a.cpu(), e) if comparable else 0.0
+            error = difference(a.cpu(), e) if comparable(name, dtype) else 0.0
             worst = max(worst, error if a.is_floating_point() else 0.0)
             if not error <= TOLERANCES[dtype]:
                 wrong.append(f"[{sample.name}] output {number}: relative error {error:.3g}")
@@ -76,7 +76,7 @@ def check_long() -> list[dict]:
             pairs = zip(call(getattr(torch.ops.tokprune, name), sample, torch.Tensor.cuda), call(getattr(reference, name), sample, wide), strict=True)
             worst = max(difference(a.cpu(), e) for a, e in pairs)
             wrong = "" if worst <= TOLERANCES[dtype] else f"relative error {worst:.3g}"
-            rows.append({"op": f"{name}, 4096 tokens", "dtype": str(dtype), "samples": 1, "worst_error": worst, "wrong": wrong})
+            rows.append(_row(f"{name}, 4096 tokens", dtype, 1, worst, wrong))
     return rows
 
 
@@ -100,5 +100,9 @@ def check_races() -> list[dict]:
             first = run()
             others = sum(not all(map(torch.equal, first, run())) for _ in range(REPEATS))
             wrong = f"other bits in {others} of {REPEATS} runs" if others else ""
-            rows.append({"op": f"{name}, again and again", "dtype": str(dtype), "samples": REPEATS, "worst_error": 0.0, "wrong": wrong})
+            rows.append(_row(f"{name}, again and again", dtype, REPEATS, wrong=wrong))
     return rows
+
+
+def _row(op: str, dtype: torch.dtype, samples: int = 0, worst_error: float = 0.0, wrong: str = "") -> dict:
+    return {"op": op, "dtype": str(dtype), "samples": samples, "worst_error": worst_error, "wrong": wrong}

@@ -47,6 +47,11 @@ def available(name: str, make: Callable[[], Callable[[], object]]) -> dict[str, 
         call()
         torch.cuda.synchronize()
     except Exception as error:  # compilers have exceptions of their own
-        print(f"left out: {name}: {str(error).splitlines()[0] if str(error) else type(error).__name__}", flush=True)
+        print(f"left out: {name}: {first_line(error)}", flush=True)
         return {}
     return {name: call}
+
+
+def first_line(error: Exception) -> str:
+    """Of its message; its type where there is none."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-# Those of one size in every row; importance has one value a token.
-_FIXED = ("teacher_logits", "teacher_state", "teacher_layers")
+from .data.encoding import TAUGHT
+
 _IMPORTANCE = "teacher_importance"
 
 
@@ -28,7 +28,7 @@ def fingerprint(teacher: nn.Module, rows: Sequence[dict]) -> str:
 
 def keep(folder: Path, rows: Sequence[dict], of: str) -> None:
     """Write the answers that `teach` added to the rows to a file of their own; `of`: their fingerprint."""
-    answers = {name: torch.stack([row[name] for row in rows]) for name in _FIXED if name in rows[0]}
+    answers = {name: torch.stack([row[name] for row in rows]) for name in TAUGHT if name in rows[0]}
     if _IMPORTANCE in rows[0]:
         answers[_IMPORTANCE] = torch.cat([row[_IMPORTANCE] for row in rows])
     folder.mkdir(parents=True, exist_ok=True)

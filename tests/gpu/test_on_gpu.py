@@ -12,11 +12,10 @@ from tokprune_kernels import reference
 from tokprune_kernels.gpu.graphs import RECORDED_AT_WHEN_FULL
 from tokprune_kernels.ops.registration import GPU_MODULES
 
-from .comparing import TOLERANCES, call, difference, largest_head, widened
+from .comparing import TOLERANCES, call, comparable, difference, largest_head, widened
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-# In 16 bits a score may round across a threshold, and other rows stay: of that op only float32 can be compared.
-CASES = [(name, dtype) for name in GPU_MODULES for dtype in TOLERANCES if name != "prune_attention" or dtype == torch.float32]
+CASES = [(name, dtype) for name in GPU_MODULES for dtype in TOLERANCES if comparable(name, dtype)]
 
 
 @pytest.mark.parametrize(("name", "dtype"), CASES, ids=str)

@@ -116,15 +116,17 @@ class PrunedEncoder(nn.Module):
     def train(self, mode: bool = True) -> PrunedEncoder:
         """As nn.Module.train; packed weights are dropped, since weights that train change under them."""
         if mode:
-            self.packed_layers.clear()
-            self.graphs.clear()
+            self._forget_packed()
         return super().train(mode)
 
     def _apply(self, fn, recurse=True):
         """As nn.Module's, which `to` and its like call: what was made of weights on another device is not kept there."""
+        self._forget_packed()
+        return super()._apply(fn, recurse)
+
+    def _forget_packed(self) -> None:
         self.packed_layers.clear()
         self.graphs.clear()
-        return super()._apply(fn, recurse)
 
     def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None, **kwargs: Any):
         """hidden_states (1, T, H) of the packed tokens -> last_hidden_state (B, L, H), or (B, 1, H) for first-token heads."""

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from .task import Task
 
+# What teachers say of a row that has one size in every row; their importance has a value for each token.
+TAUGHT = ("teacher_logits", "teacher_state", "teacher_layers")
+
 
 def encode(rows: Dataset, task: Task, tokenizer, max_length: int) -> list[dict]:
     """One dict per row: the tokenizer's lists (input_ids, token_type_ids, attention_mask) and "labels".
@@ -38,7 +41,7 @@ class Collator:
         padding = {"input_ids": self.pad_token_id, "attention_mask": 0, "token_type_ids": 0, "teacher_importance": 0.0}
         batch = {name: _padded([row[name] for row in rows], fill) for name, fill in padding.items() if name in rows[0]}
         batch["labels"] = torch.tensor([row["labels"] for row in rows])
-        for name in ("teacher_logits", "teacher_state", "teacher_layers"):
+        for name in TAUGHT:
             if name in rows[0]:
                 batch[name] = torch.stack([row[name] for row in rows])
         return batch

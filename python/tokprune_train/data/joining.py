@@ -26,10 +26,10 @@ def joined_texts(rows: Sequence[dict], long_rows: Sequence[dict], count: int, ma
     Their label is a placeholder until `label_by_teacher`. The same seed gives the same rows.
     """
     pairs = any(any(row.get("token_type_ids", ())) for row in rows)
+    turns = [(make, rows) for make in _OF_PAIRS] if pairs else [(_in_a_row, rows), (_spliced, long_rows), (_replaced, long_rows)]
     generator = torch.Generator().manual_seed(seed)
     made: list[dict] = []
     while len(made) < count:
-        turns = [(make, rows) for make in _OF_PAIRS] if pairs else [(_in_a_row, rows), (_spliced, long_rows), (_replaced, long_rows)]
         make, source = turns[len(made) % len(turns)]
         first, second = (source[index] for index in torch.randint(len(source), (2,), generator=generator).tolist())
         row = make(first, second, max_length, generator)
