@@ -9,9 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from .data.encoding import TAUGHT
-
-_IMPORTANCE = "teacher_importance"
+from .data.encoding import PER_TEXT, PER_TOKEN
 
 
 def fingerprint(teacher: nn.Module, rows: Sequence[dict]) -> str:
@@ -28,9 +26,8 @@ def fingerprint(teacher: nn.Module, rows: Sequence[dict]) -> str:
 
 def keep(folder: Path, rows: Sequence[dict], of: str) -> None:
     """Write the answers that `teach` added to the rows to a file of their own; `of`: their fingerprint."""
-    answers = {name: torch.stack([row[name] for row in rows]) for name in TAUGHT if name in rows[0]}
-    if _IMPORTANCE in rows[0]:
-        answers[_IMPORTANCE] = torch.cat([row[_IMPORTANCE] for row in rows])
+    joined = dict.fromkeys(PER_TEXT, torch.stack) | dict.fromkeys(PER_TOKEN, torch.cat)
+    answers = {name: join([row[name] for row in rows]) for name, join in joined.items() if name in rows[0]}
     folder.mkdir(parents=True, exist_ok=True)
     torch.save(answers, _file(folder, of))
 
@@ -44,7 +41,7 @@ def recall(folder: Path, rows: Sequence[dict], of: str, wanted: Collection[str])
         return False
     for name in wanted:
         values = kept[name]
-        parts = values.split([len(row["input_ids"]) for row in rows]) if name == _IMPORTANCE else values
+        parts = values.split([len(row["input_ids"]) for row in rows]) if name in PER_TOKEN else values
         for row, value in zip(rows, parts, strict=True):
             row[name] = value
     return True

@@ -150,7 +150,13 @@ _RECIPES = {"dense": _dense, "ltp": _ltp, "top": _top, "fixed": _fixed, "topk": 
 
 
 def _teaching(args: Namespace) -> Teaching:
-    return Teaching(args.distillation, args.state_distillation, args.layer_distillation, args.teacher_temperature)
+    return Teaching(
+        answers=args.distillation,
+        states=args.state_distillation,
+        layers=args.layer_distillation,
+        importance=args.importance_distillation,
+        temperature=args.teacher_temperature,
+    )
 
 
 def _soft(args: Namespace) -> Settings:

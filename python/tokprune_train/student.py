@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from .objectives.distillation import prediction_distillation, state_distillation
+from .importance import NotedPruner, Scored, scored_by_removal
+from .objectives.distillation import importance_distillation, prediction_distillation, state_distillation
 from .states import layer_states, pooled_states
 
 
@@ -41,34 +44,56 @@ class Teaching:
 
     answers: share in [0, 1] of the loss that its logits have, the labels having the rest.   temperature: softens them.
     states: weight >= 0 of the distillation of its pooled states.   layers: of its first tokens' after every layer.
-    0 leaves out any.
+    importance: of the importance of tokens: its mean over the dense model's layers teaches every layer but the last, whose
+    decision no layer follows.   0 leaves out any.
     """
 
     answers: float = 0.0
     states: float = 0.0
     layers: float = 0.0
+    importance: float = 0.0
     temperature: float = 1.0
 
     def __post_init__(self):
         if not 0 <= self.answers <= 1:
             raise ValueError(f"distillation must be in [0, 1], the teacher's share of the loss, got {self.answers}")
-        for name, weight in (("state", self.states), ("layer", self.layers)):
+        for name, weight in (("state", self.states), ("layer", self.layers), ("importance", self.importance)):
             if not weight >= 0:
                 raise ValueError(f"{name} distillation must be a weight of at least 0, got {weight}")
 
     def __bool__(self) -> bool:
-        return bool(self.answers or self.states or self.layers)
+        return bool(self.wanted)
+
+    @property
+    def wanted(self) -> list[str]:
+        """What the teacher has to say, as keys of a row (teacher.teach)."""
+        weights = {
+            "teacher_logits": self.answers,
+            "teacher_state": self.states,
+            "teacher_layers": self.layers,
+            "teacher_mean_importance": self.importance,
+        }
+        return [name for name, weight in weights.items() if weight]
+
+
+class _Seen(NamedTuple):
+    """A forward pass: the model's output, with hidden states where layers are taught, its pooled states (B, H) where they are,
+    and where importance is, that in each layer but the last."""
+
+    output: dict
+    state: Tensor | None
+    scored: list[Scored]
 
 
 class Student(nn.Module):
     """A pruned model with a classification or regression head, and its whole loss:
 
     (1 - w) * task loss + w * distillation from the teacher's logits + v * distillation from its pooled states
-    + u * distillation from its states after every layer + the soft pruner's penalty.
+    + u * distillation from its states after every layer + t * distillation from its importance + the soft pruner's penalty.
 
     model: what `tokprune_kernels.prune_model` returned.   pruner: learns where to prune (soft stage); None: the model prunes
     by its own configuration, really removing tokens (hard stage), or not at all.
-    teaching: w, v, u and the temperature of the logits' distillation.
+    teaching: w, v, u, t and the temperature of the logits' distillation.
     step, progress: how far the training is; the trainer sets them.   task_loss: of the last batch, without the penalty.
     """
 
@@ -88,47 +113,66 @@ class Student(nn.Module):
         teacher_state: Tensor | None = None,
         teacher_layers: Tensor | None = None,
         teacher_importance: Tensor | None = None,
+        teacher_mean_importance: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """{"loss": scalar, "logits": (B, C)} of a padded batch, see data.encoding.Collator."""
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids, "labels": labels}
         if self.pruner is not None:
             self.pruner.begin(self.step, self.progress)
             inputs["soft_pruning"] = self.pruner
-        taught = {"logits": teacher_logits, "state": teacher_state, "layers": teacher_layers}
+        taught = {
+            "teacher_logits": teacher_logits,
+            "teacher_state": teacher_state,
+            "teacher_layers": teacher_layers,
+            "teacher_mean_importance": _packed(teacher_mean_importance, attention_mask),
+        }
         self._check_taught(taught)
-        output, state = self._run(inputs)
-        loss = self._taught(output, state, taught)
+        seen = self._run(inputs)
+        loss = self._taught(seen, taught)
+        if self.teaching.importance and seen.scored:
+            cu_seqlens = functional.pad((attention_mask != 0).sum(dim=1).cumsum(0), (1, 0))
+            told = taught["teacher_mean_importance"]
+            apart = [importance_distillation(layer.importance, told, layer.alive, cu_seqlens) for layer in seen.scored]
+            loss = loss + self.teaching.importance * torch.stack(apart).mean()
         if self.pruner is not None:
-            if teacher_importance is not None:
-                teacher_importance = teacher_importance[attention_mask != 0]
             self.task_loss = float(loss.detach())
-            loss = loss + self.pruner.penalty(self.progress, teacher_importance)
-        return {"loss": loss, "logits": output["logits"]}
+            loss = loss + self.pruner.penalty(self.progress, _packed(teacher_importance, attention_mask))
+        return {"loss": loss, "logits": seen.output["logits"]}
 
-    def _run(self, inputs: dict) -> tuple[dict[str, Tensor], Tensor | None]:
-        """The model's output, with hidden states where layers are taught, and its pooled states (B, H) where they are."""
+    def _run(self, inputs: dict) -> _Seen:
         if self.teaching.layers:
             inputs["output_hidden_states"] = True
-        if not self.teaching.states:
-            return self.model(**inputs), None
-        with pooled_states(self.model) as states:
+        if self.teaching.importance and self.pruner is None:
+            inputs["output_pruning"] = True
+        elif self.teaching.importance:
+            inputs["soft_pruning"] = NotedPruner(self.pruner)
+        with pooled_states(self.model) if self.teaching.states else nullcontext([None]) as states:
             output = self.model(**inputs)
-        return output, states[-1]
+        scored = []
+        if self.teaching.importance and self.pruner is None:
+            scored = scored_by_removal(output["pruning"], inputs["attention_mask"])
+        elif self.teaching.importance:
+            scored = inputs["soft_pruning"].scored
+        return _Seen(output, states[-1], scored[:-1])
 
     def _check_taught(self, taught: dict[str, Tensor | None]) -> None:
-        teaching = self.teaching
-        for name, weight in (("logits", teaching.answers), ("state", teaching.states), ("layers", teaching.layers)):
-            if weight and taught[name] is None:
-                raise ValueError(f"distillation needs teacher_{name} in the batch: run the teacher over the rows first")
+        for name in self.teaching.wanted:
+            if taught[name] is None:
+                raise ValueError(f"distillation needs {name} in the batch: run the teacher over the rows first")
 
-    def _taught(self, output: dict, state: Tensor | None, taught: dict[str, Tensor | None]) -> Tensor:
-        """The task's loss with the teacher's part."""
-        loss, teaching = output["loss"], self.teaching
+    def _taught(self, seen: _Seen, taught: dict[str, Tensor | None]) -> Tensor:
+        """The task's loss with the teacher's part but for importance."""
+        output, loss, teaching = seen.output, seen.output["loss"], self.teaching
         if teaching.answers:
-            answers = prediction_distillation(output["logits"].float(), taught["logits"], teaching.temperature)
+            answers = prediction_distillation(output["logits"].float(), taught["teacher_logits"], teaching.temperature)
             loss = torch.lerp(loss.float(), answers, teaching.answers)
         if teaching.states:
-            loss = loss + teaching.states * state_distillation(state.float(), taught["state"])
+            loss = loss + teaching.states * state_distillation(seen.state.float(), taught["teacher_state"])
         if teaching.layers:
-            loss = loss + teaching.layers * state_distillation(layer_states(output).float(), taught["layers"].float())
+            loss = loss + teaching.layers * state_distillation(layer_states(output).float(), taught["teacher_layers"].float())
         return loss
+
+
+def _packed(values: Tensor | None, attention_mask: Tensor) -> Tensor | None:
+    """(T,) of the tokens that are there, from (B, L)."""
+    return None if values is None else values[attention_mask != 0]

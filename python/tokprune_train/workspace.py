@@ -120,13 +120,11 @@ class Workspace:
         if not (teaching or importance):
             return
         teacher = model if self.teacher is None else self._load(self.teacher)
-        states, layers = teaching.states > 0, teaching.layers > 0
-        wanted = ["teacher_logits", *["teacher_state"] * states, *["teacher_layers"] * layers, *["teacher_importance"] * importance]
+        wanted = {"teacher_logits", *teaching.wanted, *["teacher_importance"] * importance}
         of = self.answers_folder and answers.fingerprint(teacher, self.train_rows)
         if not (self.answers_folder and answers.recall(self.answers_folder, self.train_rows, of, wanted)):
             progress = self.progress and self.progress("teacher")
-            asked = {"importance": importance, "states": states, "layers": layers}
-            teach(teacher, self.train_rows, self.collator, **asked, progress=progress)
+            teach(teacher, self.train_rows, self.collator, wanted, progress=progress)
             if self.answers_folder and processes.is_first():
                 answers.keep(self.answers_folder, self.train_rows, of)
         label_by_teacher(self.train_rows, self.task.regression)

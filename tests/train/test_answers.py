@@ -3,18 +3,19 @@
 import pytest
 import torch
 from tokprune_train.answers import fingerprint, keep, recall
+from tokprune_train.data.encoding import PER_TEXT, PER_TOKEN
 from tokprune_train.teacher import teach
 
 from .needles import COLLATOR, needle_rows, tiny_model
 
-WANTED = ("teacher_logits", "teacher_state", "teacher_layers", "teacher_importance")
+WANTED = (*PER_TEXT, *PER_TOKEN)
 
 
 @pytest.fixture
 def asked():
     """A teacher, and rows that it has spoken on."""
     teacher, rows = tiny_model(), needle_rows(11, seed=1)
-    teach(teacher, rows, COLLATOR, importance=True, states=True, layers=True)
+    teach(teacher, rows, COLLATOR, WANTED)
     return teacher, rows
 
 
@@ -59,6 +60,6 @@ def test_of_another(asked, tmp_path, change):
             teacher.classifier.bias.add_(1e-3)
     of = fingerprint(teacher, fresh)
     assert not recall(tmp_path, fresh, of, WANTED)
-    teach(teacher, fresh, COLLATOR, importance=True, states=True, layers=True)
+    teach(teacher, fresh, COLLATOR, WANTED)
     keep(tmp_path, fresh, of)
     assert len(list(tmp_path.iterdir())) == 2

@@ -1,10 +1,10 @@
-"""Prediction distillation against sums written out."""
+"""Distillation losses against sums written out."""
 
 import math
 
 import pytest
 import torch
-from tokprune_train.objectives.distillation import prediction_distillation, state_distillation
+from tokprune_train.objectives.distillation import importance_distillation, prediction_distillation, state_distillation
 
 
 def softmax(logits, temperature):
@@ -58,3 +58,42 @@ def test_states_by_hand():
 def test_states_of_other_shapes():
     with pytest.raises(ValueError, match=r"must both be \(B, H\) or \(B, N, H\), got shapes \(2, 3\) and \(2, 4\)"):
         state_distillation(torch.zeros(2, 3), torch.zeros(2, 4))
+
+
+# Texts of 4, 0, 1 and 3 tokens; of the first, one token is gone, of the last both but the first are.
+CU_SEQLENS = torch.tensor([0, 4, 4, 5, 8])
+ALIVE = torch.tensor([True, True, False, True, True, True, False, False])
+
+
+def test_importance_by_hand():
+    """Over the tokens alive but the first, each scaled to 1: KL, of the first text alone; the empty one does not count."""
+    student = torch.tensor([0.5, 0.3, 0.2, 0.1, 1.0, 0.2, 0.3, 0.5])
+    teacher = torch.tensor([0.1, 0.2, 0.6, 0.6, 1.0, 0.4, 0.4, 0.2])
+    expected = 0.25 * math.log(0.25 / 0.75) + 0.75 * math.log(0.75 / 0.25)
+    assert float(importance_distillation(student, teacher, ALIVE, CU_SEQLENS)) == pytest.approx(expected / 3)
+    everything = torch.ones(8, dtype=torch.bool)
+    last = sum(t * math.log(t / s) for s, t in ((3 / 8, 2 / 3), (5 / 8, 1 / 3)))
+    first = sum(t * math.log(t / s) for s, t in ((3 / 6, 2 / 14), (2 / 6, 6 / 14), (1 / 6, 6 / 14)))
+    assert float(importance_distillation(student, teacher, everything, CU_SEQLENS)) == pytest.approx((first + last) / 3)
+    assert float(importance_distillation(2.5 * teacher, teacher, everything, CU_SEQLENS)) == pytest.approx(0, abs=1e-6)
+
+
+def test_gradients_of_importance():
+    """Of the student's only, none to tokens that are gone or first; zeros on either side leave it finite."""
+    student = torch.rand(8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    teacher = torch.rand(8, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    assert torch.autograd.gradcheck(lambda s: importance_distillation(s, teacher, ALIVE, CU_SEQLENS), (student,))
+    importance_distillation(student, teacher, ALIVE, CU_SEQLENS).backward()
+    assert teacher.grad is None and student.grad.nonzero().flatten().tolist() == [1, 3]
+    for given, told in ((torch.zeros(8), torch.rand(8)), (torch.rand(8), torch.zeros(8)), (torch.zeros(8), torch.zeros(8))):
+        given.requires_grad_()
+        loss = importance_distillation(given, told, torch.ones(8, dtype=torch.bool), CU_SEQLENS)
+        loss.backward()
+        assert loss.isfinite() and given.grad.isfinite().all()
+
+
+def test_importance_of_other_tokens():
+    with pytest.raises(ValueError, match=r"must be of the same tokens \(T,\), got shapes \(8,\), \(7,\) and \(8,\)"):
+        importance_distillation(torch.zeros(8), torch.zeros(7), ALIVE, CU_SEQLENS)
+    with pytest.raises(ValueError, match="cu_seqlens must end at"):
+        importance_distillation(torch.zeros(8), torch.zeros(8), ALIVE, CU_SEQLENS[:-1])

@@ -4,7 +4,7 @@ import pytest
 import tokprune_kernels as tk
 import torch
 from tokprune_train.objectives.cost import FlopsCost
-from tokprune_train.objectives.distillation import prediction_distillation, state_distillation
+from tokprune_train.objectives.distillation import importance_distillation, prediction_distillation, state_distillation
 from tokprune_train.objectives.gates import FIRST_ONLY, RankGates
 from tokprune_train.objectives.ranking import ranking_distillation
 from tokprune_train.pruners.base import Constraint
@@ -84,6 +84,49 @@ def test_parts_of_the_loss(batch):
     assert before == [("begin", 7, 0.5), ("layer", 0), ("layer", 1), ("layer", 2)] and progress == 0.5
     packed = [values[: int(mask.sum())] for values, mask in zip(batch["teacher_importance"], batch["attention_mask"])]
     assert torch.equal(importance, torch.cat(packed)), "the teacher's importance comes packed"
+
+
+def test_importance_is_taught_under_soft_pruning(batch):
+    """Of the layers but the last, among the tokens of at least half their weight; the pruner decides as it would have."""
+
+    class Halves(Noted):
+        def __call__(self, layer, importance, weights, cu_seqlens):
+            self.calls.append(("layer", layer, importance, weights))
+            self.cu_seqlens = cu_seqlens
+            return weights * torch.where(torch.arange(len(weights)) % 3 == layer, 0.4, 0.9)
+
+    model, pruner = tiny_model(), Halves()
+    batch["teacher_mean_importance"] = batch.pop("teacher_importance")
+    student = Student(model, None, Teaching(importance=0.5))
+    student.pruner = pruner
+    loss = student(**batch)["loss"]
+    (_, *layers, _) = pruner.calls
+    taught = batch["teacher_mean_importance"][batch["attention_mask"] != 0]
+    alive = [torch.ones_like(taught, dtype=torch.bool), torch.arange(len(taught)) % 3 != 0]
+    apart = [importance_distillation(layer[2], taught, there, pruner.cu_seqlens) for layer, there in zip(layers, alive)]
+    assert len(layers) == 3 and all(one.item() > 0 for one in apart)
+    logits = model(batch["input_ids"], attention_mask=batch["attention_mask"], soft_pruning=pruner).logits
+    torch.testing.assert_close(loss, functional.cross_entropy(logits, batch["labels"]) + 0.5 * sum(apart) / 2 + 0.25)
+
+
+@pytest.mark.parametrize(("position", "first"), [("before_layer", 1.0), ("after_attention", 0.6)])
+def test_importance_is_taught_under_removal(batch, position, first):
+    """Of the tokens that are left in each layer but the last; it reaches what makes the scores."""
+    model = tiny_model()
+    model.set_pruning(tk.PruningConfig.top([first, 0.6, 0.5], position=position))
+    batch["teacher_mean_importance"] = batch.pop("teacher_importance")
+    loss = Student(model, teaching=Teaching(importance=0.5))(**batch)["loss"]
+    present = batch["attention_mask"] != 0
+    output = model(batch["input_ids"], attention_mask=batch["attention_mask"], output_pruning=True)
+    told = [batch["teacher_mean_importance"][present], functional.pad(present.sum(dim=1).cumsum(0), (1, 0))]
+    importance, alive = output.pruning.importance, output.pruning.kept_mask
+    assert alive[1].sum() < present.sum() or position == "before_layer"
+    apart = [importance_distillation(importance[layer][present], told[0], alive[layer][present], told[1]) for layer in (0, 1)]
+    torch.testing.assert_close(loss, functional.cross_entropy(output.logits, batch["labels"]) + 0.5 * sum(apart) / 2)
+    sum(apart).backward()
+    for layer in (0, 1):
+        query = model.base_model.encoder.layer[layer].attention.self.query
+        assert query.weight.grad.abs().max() > 0
 
 
 def test_penalty_of_thresholds(batch):
@@ -175,6 +218,8 @@ def test_what_is_missing_is_named(batch):
         Student(tiny_model(), teaching=Teaching(states=0.5))(**batch)
     with pytest.raises(ValueError, match="distillation needs teacher_layers"):
         Student(tiny_model(), teaching=Teaching(layers=0.5))(**batch)
+    with pytest.raises(ValueError, match="distillation needs teacher_mean_importance"):
+        Student(tiny_model(), teaching=Teaching(importance=0.5))(**batch)
     del batch["teacher_importance"]
     constraint = Constraint(FlopsCost(tiny_model().config, "before_layer"), 0.4)
     pruner = LearnedKeepRatios(RankGates(3, [1, 2]), constraint, ranking=0.1, ranked_layers=[1])

@@ -3,10 +3,12 @@
 import pytest
 import tokprune_kernels as tk
 import torch
+from tokprune_train.data.encoding import PER_TEXT, PER_TOKEN
 from tokprune_train.teacher import teach
 
 from .needles import COLLATOR, needle_rows, tiny_model
 
+ALL = {*PER_TEXT, *PER_TOKEN}
 PRUNING = tk.PruningConfig.top([1.0, 0.5, 0.5])
 
 
@@ -24,7 +26,7 @@ def test_answers_are_the_dense_models(rows):
         pooled = model.base_model(batch["input_ids"], attention_mask=batch["attention_mask"]).pooler_output
     model.set_pruning(PRUNING)
     told = []
-    teach(model, rows, COLLATOR, importance=True, states=True, layers=True, batch_size=4, progress=lambda done, of: told.append((done, of)))
+    teach(model, rows, COLLATOR, ALL, batch_size=4, progress=lambda done, of: told.append((done, of)))
     assert told == [(4, 11), (8, 11), (11, 11)]
     assert tk.PruningConfig.from_dict(model.config.pruning) == PRUNING
     for place, row in enumerate(rows):
@@ -34,18 +36,20 @@ def test_answers_are_the_dense_models(rows):
         torch.testing.assert_close(row["teacher_layers"].float(), layers, rtol=2e-3, atol=1e-5)
         expected = dense.pruning.importance[-1, place, : len(row["input_ids"])]
         torch.testing.assert_close(row["teacher_importance"], expected, rtol=1e-4, atol=1e-7)
+        over_layers = dense.pruning.importance[:, place, : len(row["input_ids"])].mean(dim=0)
+        torch.testing.assert_close(row["teacher_mean_importance"], over_layers, rtol=1e-4, atol=1e-7)
         assert float(row["teacher_importance"].sum()) == pytest.approx(1.0, abs=1e-5)
 
 
 def test_rows_own_what_they_hold(rows):
     """Not views of whole batches, which would keep them all in memory."""
-    teach(tiny_model(), rows, COLLATOR, importance=True, states=True, layers=True, batch_size=4)
+    teach(tiny_model(), rows, COLLATOR, ALL, batch_size=4)
     for row in rows:
-        for name in ("teacher_logits", "teacher_state", "teacher_layers", "teacher_importance"):
+        for name in ALL:
             assert row[name].untyped_storage().nbytes() == row[name].nbytes, name
             assert not row[name].requires_grad
 
 
 def test_only_what_is_wanted(rows):
     teach(tiny_model(), rows, COLLATOR)
-    assert all({"teacher_importance", "teacher_state", "teacher_layers"}.isdisjoint(row) and row["teacher_logits"].shape == (4,) for row in rows)
+    assert all(ALL & set(row) == {"teacher_logits"} and row["teacher_logits"].shape == (4,) for row in rows)

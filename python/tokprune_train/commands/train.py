@@ -81,6 +81,14 @@ def _add_distillation(parser):
         help="weight of the distillation of the dense model's [CLS] after every layer (default 0: none)",
     )
     parser.add_argument(
+        "--importance-distillation",
+        type=float,
+        default=0.0,
+        metavar="X",
+        help="weight of the distillation of the tokens' importance: every layer learns to score the tokens alive as the dense "
+        "model's layers do in the mean (default 0: none)",
+    )
+    parser.add_argument(
         "--joined",
         type=int,
         default=0,

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from .task import Task
 
-# What teachers say of a row that has one size in every row; their importance has a value for each token.
-TAUGHT = ("teacher_logits", "teacher_state", "teacher_layers")
+# What teachers say of a row (see teacher.teach): of one size in every row, or a value for each token.
+PER_TEXT = ("teacher_logits", "teacher_state", "teacher_layers")
+PER_TOKEN = ("teacher_importance", "teacher_mean_importance")
 
 
 def encode(rows: Dataset, task: Task, tokenizer, max_length: int) -> list[dict]:
@@ -31,17 +32,17 @@ class Collator:
     """Rows -> one batch, right-padded to its longest text. What the teacher said rides along.
 
     pad_token_id: of the tokenizer.   Keys of the batch: input_ids, attention_mask and token_type_ids (B, L) int64; labels (B,)
-    int64, float32 for regression; float32 where the rows have them: teacher_logits (B, C), teacher_state (B, H) and
-    teacher_importance (B, L); float16: teacher_layers (B, num_layers, H).
+    int64, float32 for regression; float32 where the rows have them: teacher_logits (B, C), teacher_state (B, H),
+    teacher_importance and teacher_mean_importance (B, L); float16: teacher_layers (B, num_layers, H).
     """
 
     pad_token_id: int
 
     def __call__(self, rows: Sequence[dict]) -> dict[str, Tensor]:
-        padding = {"input_ids": self.pad_token_id, "attention_mask": 0, "token_type_ids": 0, "teacher_importance": 0.0}
+        padding = {"input_ids": self.pad_token_id, "attention_mask": 0, "token_type_ids": 0, **dict.fromkeys(PER_TOKEN, 0.0)}
         batch = {name: _padded([row[name] for row in rows], fill) for name, fill in padding.items() if name in rows[0]}
         batch["labels"] = torch.tensor([row["labels"] for row in rows])
-        for name in TAUGHT:
+        for name in PER_TEXT:
             if name in rows[0]:
                 batch[name] = torch.stack([row[name] for row in rows])
         return batch

@@ -1,7 +1,10 @@
-"""Distillation from the dense model: of its answers (Hinton et al., 2015), and of the states that lead to them."""
+"""Distillation from the dense model: of its answers (Hinton et al., 2015), of the states that lead to them, and of importance."""
 
+import torch
 from torch import Tensor
 from torch.nn import functional
+
+from .ragged import is_first_token, mean_over_texts, per_text_sum, text_index
 
 
 def prediction_distillation(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 1.0) -> Tensor:
@@ -55,3 +58,43 @@ def state_distillation(student_state: Tensor, teacher_state: Tensor) -> Tensor:
         )
     apart = functional.normalize(student_state, dim=-1) - functional.normalize(teacher_state, dim=-1)
     return apart.square().sum(dim=-1).mean()
+
+
+def importance_distillation(student_importance: Tensor, teacher_importance: Tensor, alive: Tensor, cu_seqlens: Tensor) -> Tensor:
+    """How differently the two models share importance out among the tokens that a decision is between: KL(teacher || student).
+
+    Of each text those alive count, but the first, which stays anyway; over them the importance of either model is scaled to
+    add up to 1.
+
+    Args:
+        student_importance: (T,) float, of the packed tokens in one layer.
+        teacher_importance: (T,) float, of the same tokens.
+        alive: (T,) bool, those that take part in the student's layer.
+        cu_seqlens: (B + 1,) integers, row bounds of the texts.
+
+    Returns:
+        scalar in the student's dtype (half precision: float32), the mean over the texts that are not empty; a text with less than two
+        such tokens, or whose teacher gives all of them 0, adds 0. Gradients reach the student's importance only.
+
+    Raises:
+        ValueError: the shapes differ, or cu_seqlens does not end at T.
+    """
+    if not student_importance.shape == teacher_importance.shape == alive.shape or alive.dim() != 1:
+        raise ValueError(
+            f"student_importance, teacher_importance and alive must be of the same tokens (T,), got shapes "
+            f"{tuple(student_importance.shape)}, {tuple(teacher_importance.shape)} and {tuple(alive.shape)}"
+        )
+    counted = alive & ~is_first_token(cu_seqlens, len(alive))
+    student = student_importance if student_importance.dtype == torch.float64 else student_importance.float()
+    student, teacher = (_shares(values * counted, cu_seqlens) for values in (student, teacher_importance.detach().to(student.dtype)))
+    told = counted & (teacher > 0)
+    # Where nothing is told, logarithms of 1: neither 0 * inf nor its gradient.
+    student, teacher = (torch.where(told, values, 1) for values in (student, teacher))
+    apart = torch.where(told, teacher * (teacher.log() - student.clamp(min=torch.finfo(student.dtype).tiny).log()), 0)
+    return mean_over_texts(per_text_sum(apart, cu_seqlens), cu_seqlens.diff() > 0)
+
+
+def _shares(values: Tensor, cu_seqlens: Tensor) -> Tensor:
+    """(T,) values over their text's sum; 0 where that is 0."""
+    sums = per_text_sum(values, cu_seqlens)[text_index(cu_seqlens, len(values))]
+    return values / torch.where(sums > 0, sums, 1)
