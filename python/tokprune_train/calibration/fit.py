@@ -32,30 +32,13 @@ def fit_to_target(
     cost: FlopsCost or LatencyCost, of lengths (num_layers + 1, B).   rows: see data.encoding.encode; a few hundred do.
     """
     before = tk.PruningConfig.from_dict(model.config.pruning)
-
-    def lengths(pruning: tk.PruningConfig) -> Tensor:
-        model.set_pruning(pruning)
-        kept = [output["pruning"].kept_lengths for _, output in outputs(model, rows, collator, output_pruning=True)]
-        return torch.cat(kept, dim=1).double()
-
-    fitted = fitted_to_target(pruning, lengths, cost, target)
-    model.set_pruning(before)
-    return fitted
-
-
-def fitted_to_target(
-    pruning: tk.PruningConfig,
-    lengths: Callable[[tk.PruningConfig], Tensor],
-    cost: Callable[[Tensor, Tensor], Tensor],
-    target: float,
-) -> tk.PruningConfig:
-    """As `fit_to_target`, with `lengths` saying what a pruning keeps: (num_layers + 1, N) float64."""
     low, high = -2.0, 2.0
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        kept = lengths(_scaled(pruning, 2**middle))
-        saved = 1 - float(cost(kept, kept[0]))
+        model.set_pruning(_scaled(pruning, 2**middle))
+        saved = 1 - float(cost(*_lengths(model, rows, collator)))
         low, high = (middle, high) if saved < target else (low, middle)
+    model.set_pruning(before)
     return _scaled(pruning, 2**high)
 
 
@@ -63,3 +46,9 @@ def _scaled(pruning: tk.PruningConfig, factor: float) -> tk.PruningConfig:
     if pruning.criterion == "threshold":
         return replace(pruning, thresholds=tuple(factor * theta for theta in pruning.thresholds))
     return replace(pruning, keep_ratios=tuple(ratio**factor for ratio in pruning.keep_ratios))
+
+
+def _lengths(model: nn.Module, rows: Sequence[dict], collator: Collator) -> tuple[Tensor, Tensor]:
+    kept = [output["pruning"].kept_lengths for _, output in outputs(model, rows, collator, output_pruning=True)]
+    lengths = torch.cat(kept, dim=1).double()
+    return lengths, lengths[0]

@@ -14,8 +14,7 @@ from ..data.encoding import Collator
 from ..objectives.distillation import prediction_distillation
 from ..objectives.gates import FIRST_ONLY
 from ..running import outputs
-from .as_taught import TAUGHT, answers_as_taught, lengths_as_taught
-from .fit import fit_to_target, fitted_to_target
+from .fit import fit_to_target
 
 # Above every score, which are shares of a whole: after the last attention a head that reads the first token needs no other.
 NO_OTHER = 4.0
@@ -36,22 +35,17 @@ def nearest_start(
     """Each shape is made as mild as the constraint allows (`fit_to_target`), with tokens really removed and no training; the one
     whose answers on these rows are nearest to the dense model's (KL; squared error in regression) is returned so.
 
-    Where the rows say what the teacher makes of their tokens' importance, that decides which tokens go (calibration.as_taught).
-
     model: dense, with a head; its own configuration is put back.   shapes: at least one.   rows: see data.encoding.encode.
     """
     before = tk.PruningConfig.from_dict(model.config.pruning)
     model.set_pruning(tk.PruningConfig.dense())
     dense = _answers(model, rows, collator)
-    if TAUGHT in rows[0]:
-        layers = model.config.num_hidden_layers
-        fitted = [fitted_to_target(shape, lambda one: lengths_as_taught(one, layers, rows), cost, target) for shape in shapes]
-        answers = [answers_as_taught(model, pruning, rows, collator) for pruning in fitted]
-    else:
-        fitted = [fit_to_target(model, shape, cost, target, rows, collator) for shape in shapes]
-        answers = [_pruned_answers(model, pruning, rows, collator) for pruning in fitted]
+    fitted = [fit_to_target(model, shape, cost, target, rows, collator) for shape in shapes]
+    distances = []
+    for pruning in fitted:
+        model.set_pruning(pruning)
+        distances.append(float(prediction_distillation(_answers(model, rows, collator), dense)))
     model.set_pruning(before)
-    distances = [float(prediction_distillation(one, dense)) for one in answers]
     return fitted[distances.index(min(distances))]
 
 
@@ -70,11 +64,6 @@ def ratio_shapes(layers: int, position: str) -> Iterator[tk.PruningConfig]:
         ratios = [1.0] * whole + [_RATIO**power for power in powers]
         at_once = position == "after_attention"
         yield tk.PruningConfig.top([*ratios, FIRST_ONLY] if at_once else [1.0, *ratios], position=position)
-
-
-def _pruned_answers(model: nn.Module, pruning: tk.PruningConfig, rows: Sequence[dict], collator: Collator) -> Tensor:
-    model.set_pruning(pruning)
-    return _answers(model, rows, collator)
 
 
 def _answers(model: nn.Module, rows: Sequence[dict], collator: Collator) -> Tensor:
