@@ -6,8 +6,6 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from tokprune_kernels.layers.recorder import PruningOutput
-
 # A token of less weight, in soft pruning, is one that removal would have left out.
 _ALIVE = 0.5
 
@@ -35,7 +33,10 @@ class NotedPruner:
         return self.pruner(layer, importance, weights, cu_seqlens)
 
 
-def scored_by_removal(pruning: PruningOutput, attention_mask: Tensor) -> list[Scored]:
-    """The same of a model that really removes tokens, from what it reports.   attention_mask: (B, L), of its input."""
+def scored_by_removal(importance: Tensor, kept_mask: Tensor, attention_mask: Tensor) -> list[Scored]:
+    """The same of a model that really removes tokens, from what it reports with output_pruning=True.
+
+    importance: (num_layers, B, L).   kept_mask: (num_layers + 1, B, L).   attention_mask: (B, L), of its input.
+    """
     present = attention_mask != 0
-    return [Scored(importance[present], alive[present]) for importance, alive in zip(pruning.importance, pruning.kept_mask)]
+    return [Scored(scores[present], alive[present]) for scores, alive in zip(importance, kept_mask)]

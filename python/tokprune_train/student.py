@@ -150,7 +150,8 @@ class Student(nn.Module):
             output = self.model(**inputs)
         scored = []
         if self.teaching.importance and self.pruner is None:
-            scored = scored_by_removal(output["pruning"], inputs["attention_mask"])
+            pruning = output["pruning"]
+            scored = scored_by_removal(pruning.importance, pruning.kept_mask, inputs["attention_mask"])
         elif self.teaching.importance:
             scored = inputs["soft_pruning"].scored
         return _Seen(output, states[-1], scored[:-1])

@@ -29,13 +29,13 @@ def student_of(method):
         pruner = LearnedKeepRatios(gates, constraint, learning_rate=0.05, ranking=0.1, ranked_layers=[1])
     with torch.no_grad():
         pruner.lagrangian.quadratic.fill_(5.0)
-    return Student(model, pruner, Teaching(answers=0.5))
+    return Student(model, pruner, Teaching(answers=0.5, importance=0.5))
 
 
 def main(method, folder):
     torch.set_num_threads(1)
     student, rows = student_of(method), needle_rows(48, seed=1)
-    teach(tiny_model(seed=1), rows, COLLATOR, importance=True)
+    teach(tiny_model(seed=1), rows, COLLATOR, {"teacher_logits", "teacher_importance", "teacher_mean_importance"})
     settings = Settings(epochs=2, batch_size=8, learning_rate=1e-3, log_every=1)
     StudentTrainer(student, rows, COLLATOR, settings, Path(folder)).train()
     if processes.is_first():
