@@ -5,23 +5,39 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 # A token of less weight, in soft pruning, is one that removal would have left out.
 _ALIVE = 0.5
 
 
 class Scored(NamedTuple):
-    """One layer: importance (T,) of the packed tokens, differentiable, and which of them were alive in it (T,) bool."""
+    """One layer: importance (T,) of the packed tokens, differentiable, which of them were alive in it (T,) bool, and the row bounds
+    of the texts (B + 1,)."""
 
     importance: Tensor
     alive: Tensor
+    cu_seqlens: Tensor
 
 
-class NotedPruner:
-    """A soft pruner that notes what it is shown: `scored`, one of each layer.
+def run_scored(model: nn.Module, pruner: nn.Module | None, inputs: dict) -> tuple[dict[str, Tensor], list[Scored]]:
+    """The model's output, and what it made of its tokens in each layer.
 
-    pruner: decides (see tokprune_kernels' soft pruning).
+    pruner: prunes softly (see tokprune_kernels' soft pruning); None: the model really removes tokens, or none.
+    inputs: keyword arguments of the model, with attention_mask (B, L).
     """
+    if pruner is not None:
+        noted = _NotedPruner(pruner)
+        return model(**inputs | {"soft_pruning": noted}), noted.scored
+    output = model(**inputs, output_pruning=True)
+    present = inputs["attention_mask"] != 0
+    cu_seqlens = functional.pad(present.sum(dim=1).cumsum(0), (1, 0))
+    layers = zip(output["pruning"].importance, output["pruning"].kept_mask)
+    return output, [Scored(importance[present], alive[present], cu_seqlens) for importance, alive in layers]
+
+
+class _NotedPruner:
+    """A soft pruner that notes what it is shown."""
 
     def __init__(self, pruner: nn.Module):
         self.pruner = pruner
@@ -29,14 +45,5 @@ class NotedPruner:
         self.scored: list[Scored] = []
 
     def __call__(self, layer: int, importance: Tensor, weights: Tensor, cu_seqlens: Tensor) -> Tensor | None:
-        self.scored.append(Scored(importance, weights.detach() >= _ALIVE))
+        self.scored.append(Scored(importance, weights.detach() >= _ALIVE, cu_seqlens))
         return self.pruner(layer, importance, weights, cu_seqlens)
-
-
-def scored_by_removal(importance: Tensor, kept_mask: Tensor, attention_mask: Tensor) -> list[Scored]:
-    """The same of a model that really removes tokens, from what it reports with output_pruning=True.
-
-    importance: (num_layers, B, L).   kept_mask: (num_layers + 1, B, L).   attention_mask: (B, L), of its input.
-    """
-    present = attention_mask != 0
-    return [Scored(scores[present], alive[present]) for scores, alive in zip(importance, kept_mask)]

@@ -9,9 +9,8 @@ from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from .importance import NotedPruner, Scored, scored_by_removal
+from .importance import Scored, run_scored
 from .objectives.distillation import importance_distillation, prediction_distillation, state_distillation
 from .states import layer_states, pooled_states
 
@@ -129,11 +128,6 @@ class Student(nn.Module):
         self._check_taught(taught)
         seen = self._run(inputs)
         loss = self._taught(seen, taught)
-        if self.teaching.importance and seen.scored:
-            cu_seqlens = functional.pad((attention_mask != 0).sum(dim=1).cumsum(0), (1, 0))
-            told = taught["teacher_mean_importance"]
-            apart = [importance_distillation(layer.importance, told, layer.alive, cu_seqlens) for layer in seen.scored]
-            loss = loss + self.teaching.importance * torch.stack(apart).mean()
         if self.pruner is not None:
             self.task_loss = float(loss.detach())
             loss = loss + self.pruner.penalty(self.progress, _packed(teacher_importance, attention_mask))
@@ -142,18 +136,11 @@ class Student(nn.Module):
     def _run(self, inputs: dict) -> _Seen:
         if self.teaching.layers:
             inputs["output_hidden_states"] = True
-        if self.teaching.importance and self.pruner is None:
-            inputs["output_pruning"] = True
-        elif self.teaching.importance:
-            inputs["soft_pruning"] = NotedPruner(self.pruner)
         with pooled_states(self.model) if self.teaching.states else nullcontext([None]) as states:
-            output = self.model(**inputs)
-        scored = []
-        if self.teaching.importance and self.pruner is None:
-            pruning = output["pruning"]
-            scored = scored_by_removal(pruning.importance, pruning.kept_mask, inputs["attention_mask"])
-        elif self.teaching.importance:
-            scored = inputs["soft_pruning"].scored
+            if self.teaching.importance:
+                output, scored = run_scored(self.model, self.pruner, inputs)
+            else:
+                output, scored = self.model(**inputs), []
         return _Seen(output, states[-1], scored[:-1])
 
     def _check_taught(self, taught: dict[str, Tensor | None]) -> None:
@@ -162,7 +149,7 @@ class Student(nn.Module):
                 raise ValueError(f"distillation needs {name} in the batch: run the teacher over the rows first")
 
     def _taught(self, seen: _Seen, taught: dict[str, Tensor | None]) -> Tensor:
-        """The task's loss with the teacher's part but for importance."""
+        """The task's loss with the teacher's part."""
         output, loss, teaching = seen.output, seen.output["loss"], self.teaching
         if teaching.answers:
             answers = prediction_distillation(output["logits"].float(), taught["teacher_logits"], teaching.temperature)
@@ -171,6 +158,10 @@ class Student(nn.Module):
             loss = loss + teaching.states * state_distillation(seen.state.float(), taught["teacher_state"])
         if teaching.layers:
             loss = loss + teaching.layers * state_distillation(layer_states(output).float(), taught["teacher_layers"].float())
+        if seen.scored:
+            told = taught["teacher_mean_importance"]
+            apart = [importance_distillation(layer.importance, told, layer.alive, layer.cu_seqlens) for layer in seen.scored]
+            loss = loss + teaching.importance * torch.stack(apart).mean()
         return loss
 
 

@@ -33,27 +33,26 @@ def teach(
     Raises ValueError where the pooled state of a model without a pooler is asked for.
     """
     states, layers = "teacher_state" in wanted, "teacher_layers" in wanted
-    last, mean = (name in wanted for name in PER_TOKEN)
+    scores = any(name in wanted for name in PER_TOKEN)
     pruning = tk.PruningConfig.from_dict(teacher.config.pruning)
     teacher.set_pruning(tk.PruningConfig.dense())
     done = 0
-    options = {"output_pruning": last or mean, "output_hidden_states": layers}
+    options = {"output_pruning": scores, "output_hidden_states": layers}
     with pooled_states(teacher) if states else nullcontext() as pooled:
         for chosen, output in outputs(teacher, rows, collator, batch_size, **options):
-            after_layers = layer_states(output).half() if layers else None
-            importance = output["pruning"].importance if last or mean else None
-            over_layers = importance.mean(dim=0) if mean else None
-            for place, row in enumerate(chosen):  # clones: views would keep every batch in memory as a whole
-                rows[row]["teacher_logits"] = output["logits"][place].float().clone()
-                if states:
-                    rows[row]["teacher_state"] = pooled[-1][place].float().clone()
-                if layers:
-                    rows[row]["teacher_layers"] = after_layers[place].clone()
+            said = {"teacher_logits": output["logits"].float()}
+            if states:
+                said["teacher_state"] = pooled[-1].float()
+            if layers:
+                said["teacher_layers"] = layer_states(output).half()
+            if "teacher_importance" in wanted:
+                said["teacher_importance"] = output["pruning"].importance[-1]
+            if "teacher_mean_importance" in wanted:
+                said["teacher_mean_importance"] = output["pruning"].importance.mean(dim=0)
+            for place, row in enumerate(chosen):
                 length = len(rows[row]["input_ids"])
-                if last:
-                    rows[row]["teacher_importance"] = importance[-1, place, :length].clone()
-                if mean:
-                    rows[row]["teacher_mean_importance"] = over_layers[place, :length].clone()
+                for name, values in said.items():  # clones: views would keep every batch in memory as a whole
+                    rows[row][name] = (values[place, :length] if name in PER_TOKEN else values[place]).clone()
             if progress is not None:
                 done += len(chosen)
                 progress(done, len(rows))

@@ -34,11 +34,11 @@ def trained(method, folder, processes):
 def test_two_processes_train_as_one(method, tmp_path):
     """Weights, thresholds or gates, and multipliers, after twelve steps: measured 3e-7 apart, the order of float32 sums.
 
-    Biases of keys get no gradient but rounding, which Adam makes steps of: 3e-5 for them.
+    Biases of keys get no gradient but rounding, which Adam makes steps of: 1e-5 for them.
     """
     (alone, log), (together, shared_log) = (trained(method, tmp_path / str(count), count) for count in (1, 2))
     for name, weights in alone.items():
-        assert (together[name] - weights).abs().max() <= (3e-5 if name.endswith("key.bias") else 2e-6), name
+        assert (together[name] - weights).abs().max() <= (1e-5 if name.endswith("key.bias") else 2e-6), name
     learned = {"ltp": "pruner.delta", "top": "pruner.gates.fine"}[method]
     for name in (learned, "pruner.lagrangian.linear", "pruner.lagrangian.quadratic"):
         assert (alone[name] - START[name]).abs().max() > 0.01, f"{name} must have moved"
