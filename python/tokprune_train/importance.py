@@ -12,8 +12,8 @@ _ALIVE = 0.5
 
 
 class Scored(NamedTuple):
-    """One layer: importance (T,) of the packed tokens, differentiable, which of them were alive in it (T,) bool, and the row bounds
-    of the texts (B + 1,)."""
+    """One layer: importance (T,) of the packed tokens, differentiable, as it is where all alive count fully; which of them were
+    alive in it (T,) bool, and the row bounds of the texts (B + 1,)."""
 
     importance: Tensor
     alive: Tensor
@@ -37,7 +37,11 @@ def run_scored(model: nn.Module, pruner: nn.Module | None, inputs: dict) -> tupl
 
 
 class _NotedPruner:
-    """A soft pruner that notes what it is shown."""
+    """A soft pruner that notes what it is shown.
+
+    A key that counts half receives half. That much is taken out again: it is the pruner's, not the model's view of the token, and
+    a loss on it would drive the pruner to lower early the tokens that the teacher thinks little of.
+    """
 
     def __init__(self, pruner: nn.Module):
         self.pruner = pruner
@@ -45,5 +49,7 @@ class _NotedPruner:
         self.scored: list[Scored] = []
 
     def __call__(self, layer: int, importance: Tensor, weights: Tensor, cu_seqlens: Tensor) -> Tensor | None:
-        self.scored.append(Scored(importance, weights.detach() >= _ALIVE, cu_seqlens))
+        alive = weights.detach() >= _ALIVE
+        counted = importance / weights.clamp(min=_ALIVE) if self.masks == "attention" else importance
+        self.scored.append(Scored(counted, alive, cu_seqlens))
         return self.pruner(layer, importance, weights, cu_seqlens)

@@ -3,6 +3,7 @@
 import pytest
 import tokprune_kernels as tk
 import torch
+from tokprune_train.importance import run_scored
 from tokprune_train.objectives.cost import FlopsCost
 from tokprune_train.objectives.distillation import importance_distillation, prediction_distillation, state_distillation
 from tokprune_train.objectives.gates import FIRST_ONLY, RankGates
@@ -12,6 +13,7 @@ from tokprune_train.pruners.ltp import LearnedThresholds
 from tokprune_train.pruners.top import LearnedKeepRatios
 from tokprune_train.states import pooled_states
 from tokprune_train.student import Student, Teaching
+from torch import nn
 from torch.nn import functional
 from transformers import BertConfig, BertForTokenClassification
 
@@ -103,10 +105,32 @@ def test_importance_is_taught_under_soft_pruning(batch):
     (_, *layers, _) = pruner.calls
     taught = batch["teacher_mean_importance"][batch["attention_mask"] != 0]
     alive = [torch.ones_like(taught, dtype=torch.bool), torch.arange(len(taught)) % 3 != 0]
-    apart = [importance_distillation(layer[2], taught, there, pruner.cu_seqlens) for layer, there in zip(layers, alive)]
+    apart = [
+        importance_distillation(importance / weights.clamp(min=0.5), taught, there, pruner.cu_seqlens)
+        for (_, _, importance, weights), there in zip(layers, alive)
+    ]
     assert len(layers) == 3 and all(one.item() > 0 for one in apart)
     logits = model(batch["input_ids"], attention_mask=batch["attention_mask"], soft_pruning=pruner).logits
     torch.testing.assert_close(loss, functional.cross_entropy(logits, batch["labels"]) + 0.5 * sum(apart) / 2 + 0.25)
+
+
+def test_teaching_importance_does_not_drive_the_pruner(batch):
+    """Where attention looks alike at every token, a token of less weight is not one that the model thinks less of."""
+    lowered = torch.linspace(0.55, 0.95, int(batch["attention_mask"].sum())).requires_grad_()
+
+    class Lowers(Noted):
+        def __call__(self, layer, importance, weights, cu_seqlens):
+            return weights * lowered if layer == 0 else None
+
+    model = tiny_model()
+    for name, parameter in model.named_parameters():
+        if "attention.self.query" in name:
+            nn.init.zeros_(parameter)
+    _, scored = run_scored(model, Lowers(), {name: batch[name] for name in ("input_ids", "attention_mask")})
+    layer = scored[1]
+    assert layer.importance.requires_grad and layer.alive.all()
+    importance_distillation(layer.importance, torch.ones_like(lowered), layer.alive, layer.cu_seqlens).backward()
+    assert lowered.grad.abs().max() < 1e-7
 
 
 @pytest.mark.parametrize(("position", "first"), [("before_layer", 1.0), ("after_attention", 0.6)])
