@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .ragged import is_first_token, mean_over_texts, per_text_sum, text_index
+from .ragged import at_least_float32, is_first_token, mean_over_texts, per_text_sum, text_index
 
 
 def prediction_distillation(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 1.0) -> Tensor:
@@ -85,7 +85,7 @@ def importance_distillation(student_importance: Tensor, teacher_importance: Tens
             f"{tuple(student_importance.shape)}, {tuple(teacher_importance.shape)} and {tuple(alive.shape)}"
         )
     counted = alive & ~is_first_token(cu_seqlens, len(alive))
-    student = student_importance if student_importance.dtype == torch.float64 else student_importance.float()
+    student = at_least_float32(student_importance)
     student, teacher = (_shares(values * counted, cu_seqlens) for values in (student, teacher_importance.detach().to(student.dtype)))
     told = counted & (teacher > 0)
     # Where nothing is told, logarithms of 1: neither 0 * inf nor its gradient.

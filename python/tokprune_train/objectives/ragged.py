@@ -30,6 +30,11 @@ def is_first_token(cu_seqlens: Tensor, total: int) -> Tensor:
     return first
 
 
+def at_least_float32(values: Tensor) -> Tensor:
+    """float64 as it is, all else as float32: what sums and logarithms are taken in."""
+    return values if values.dtype == torch.float64 else values.float()
+
+
 def per_text_sum(values: Tensor, cu_seqlens: Tensor) -> Tensor:
     """The sum over each text's tokens: values (T, ...) -> (B, ...), 0 for an empty text; half precision becomes float32.
 
@@ -37,7 +42,7 @@ def per_text_sum(values: Tensor, cu_seqlens: Tensor) -> Tensor:
 
     Raises ValueError if cu_seqlens (B + 1,) does not end at T.
     """
-    values = values if values.dtype in (torch.float64, torch.int64) else values.float()
+    values = values if values.dtype == torch.int64 else at_least_float32(values)
     sums = values.new_zeros(len(cu_seqlens) - 1, *values.shape[1:])
     return sums.index_add(0, text_index(cu_seqlens, len(values)), values)
 

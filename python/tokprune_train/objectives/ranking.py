@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from .ragged import is_first_token, mean_over_texts, rank_in_text, text_index
+from .ragged import at_least_float32, is_first_token, mean_over_texts, rank_in_text, text_index
 
 
 def ranking_distillation(
@@ -50,7 +50,7 @@ def ranking_distillation(
             f"student_scores and teacher_scores must be of the same tokens (T,), got shapes {tuple(student_scores.shape)} "
             f"and {tuple(teacher_scores.shape)}"
         )
-    scores = student_scores if student_scores.dtype == torch.float64 else student_scores.float()
+    scores = at_least_float32(student_scores)
     lengths, texts = cu_seqlens.diff(), text_index(cu_seqlens, len(scores))
     if scale_by_length:
         scores = scores * lengths[texts]
