@@ -4,7 +4,7 @@ import pytest
 import tokprune_kernels as tk
 import torch
 from tokprune_train.calibration import starts
-from tokprune_train.calibration.fit import fit_to_target
+from tokprune_train.calibration.fit import fit_to_target, kept_lengths
 from tokprune_train.calibration.starts import nearest_start, ratio_shapes, threshold_shapes
 from tokprune_train.objectives.cost import FlopsCost
 from torch.nn import functional
@@ -31,6 +31,25 @@ def test_shapes_of_ratios(position):
         seen.append((whole, (pruned[-1] > pruned[0]) - (pruned[-1] < pruned[0])))
         assert sorted(pruned, reverse=pruned[0] > pruned[-1]) == pruned
     assert seen == [(whole, lean) for whole in range(3) for lean in (1, 0, -1)]
+
+
+@pytest.mark.parametrize("position", ["before_layer", "after_attention"])
+@pytest.mark.parametrize("ratios", [(1.0, 0.3, 0.7), (1.0, 1.0, 1e-9), (1.0, 0.5, 0.5)])
+def test_what_ratios_leave_is_known_without_the_model(position, ratios):
+    """As many as the model really keeps, of texts of all lengths; protected tokens, which may be more, are counted by the model."""
+    model, rows = tiny_model(), [{"input_ids": [1] * n, "attention_mask": [1] * n, "labels": 0} for n in (1, 2, 3, 10, 17, 24)]
+    pruning = tk.PruningConfig.top(ratios, position=position)
+    before = dict(model.config.pruning)
+    known = kept_lengths(model, pruning, rows, COLLATOR)
+    assert model.config.pruning == before and known.dtype == torch.float64
+    model.set_pruning(pruning)
+    batch = COLLATOR(rows)
+    with torch.no_grad():
+        output = model.eval()(batch["input_ids"], attention_mask=batch["attention_mask"], output_pruning=True)
+    assert torch.equal(known, output.pruning.kept_lengths.double()) and known.sum() < known[0].sum() * len(known)
+    assert kept_lengths(None, pruning, rows, COLLATOR).equal(known), "nothing is run"
+    guarded = kept_lengths(model, tk.PruningConfig.top(ratios, position=position, protected_token_ids=[1]), rows, COLLATOR)
+    assert guarded.sum() == known[0].sum() * len(known)
 
 
 def test_the_nearest_is_taken():

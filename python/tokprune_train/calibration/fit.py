@@ -27,19 +27,39 @@ def fit_to_target(
     """The pruning, made milder or harsher in all layers alike, that saves the share `target` of the cost on these rows.
 
     Thresholds are multiplied by one factor, keep ratios raised to one power; both lie in [1/4, 4], found by bisection with
-    tokens really removed. Where that cannot reach the target, or nothing is pruned, the nearest is returned.
+    tokens really removed; how many keep ratios leave is known without running the model. Where that cannot reach the target, or
+    nothing is pruned, the nearest is returned.
 
     cost: FlopsCost or LatencyCost, of lengths (num_layers + 1, B).   rows: see data.encoding.encode; a few hundred do.
     """
-    before = tk.PruningConfig.from_dict(model.config.pruning)
     low, high = -2.0, 2.0
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        model.set_pruning(_scaled(pruning, 2**middle))
-        saved = 1 - float(cost(*_lengths(model, rows, collator)))
+        lengths = kept_lengths(model, _scaled(pruning, 2**middle), rows, collator)
+        saved = 1 - float(cost(lengths, lengths[0]))
         low, high = (middle, high) if saved < target else (low, middle)
-    model.set_pruning(before)
     return _scaled(pruning, 2**high)
+
+
+def kept_lengths(model: nn.Module, pruning: tk.PruningConfig, rows: Sequence[dict], collator: Collator) -> Tensor:
+    """(num_layers + 1, N) float64: the tokens of each row alive in each layer and at the end, in an order that only depends on
+    the rows; the model's own pruning is put back."""
+    if pruning.keep_ratios is not None and not pruning.protected_token_ids:
+        return _counted(pruning, torch.tensor([len(row["input_ids"]) for row in rows], dtype=torch.float64))
+    before = tk.PruningConfig.from_dict(model.config.pruning)
+    model.set_pruning(pruning)
+    kept = [output["pruning"].kept_lengths for _, output in outputs(model, rows, collator, output_pruning=True)]
+    model.set_pruning(before)
+    return torch.cat(kept, dim=1).double()
+
+
+def _counted(pruning: tk.PruningConfig, lengths: Tensor) -> Tensor:
+    """What keep ratios leave of texts of `lengths` (N,): whichever tokens rank highest, so many they are."""
+    kept = [lengths]
+    for ratio in pruning.keep_ratios if pruning.position == "after_attention" else (*pruning.keep_ratios[1:], 1.0):
+        lengths = (ratio * lengths - 1e-9).ceil().clamp(min=1).minimum(lengths)
+        kept.append(lengths)
+    return torch.stack(kept)
 
 
 def _scaled(pruning: tk.PruningConfig, factor: float) -> tk.PruningConfig:
@@ -47,8 +67,3 @@ def _scaled(pruning: tk.PruningConfig, factor: float) -> tk.PruningConfig:
         return replace(pruning, thresholds=tuple(factor * theta for theta in pruning.thresholds))
     return replace(pruning, keep_ratios=tuple(ratio**factor for ratio in pruning.keep_ratios))
 
-
-def _lengths(model: nn.Module, rows: Sequence[dict], collator: Collator) -> tuple[Tensor, Tensor]:
-    kept = [output["pruning"].kept_lengths for _, output in outputs(model, rows, collator, output_pruning=True)]
-    lengths = torch.cat(kept, dim=1).double()
-    return lengths, lengths[0]
