@@ -94,6 +94,7 @@ def _workspace(args: Namespace, output: Path) -> Workspace:
         answers_folder=Path(args.answers) if getattr(args, "answers", None) else None,
         dropout=args.dropout,
         resume=args.resume,
+        bf16=args.bf16,
         progress=_progress,
     )
 
@@ -155,6 +156,7 @@ def _teaching(args: Namespace) -> Teaching:
         states=args.state_distillation,
         layers=args.layer_distillation,
         importance=args.importance_distillation,
+        importance_from=args.importance_from,
         temperature=args.teacher_temperature,
     )
 

@@ -15,6 +15,10 @@ from .objectives.distillation import importance_distillation, prediction_distill
 from .states import layer_states, pooled_states
 
 
+# What the importance of the dense model can be -> key of a row (teacher.teach).
+IMPORTANCE_FROM = {"attention": "teacher_mean_importance", "saliency": "teacher_saliency"}
+
+
 class SoftPruner(Protocol):
     """What learns where to prune: an nn.Module that weighs tokens while the model runs (see tokprune_kernels' soft pruning).
 
@@ -43,14 +47,15 @@ class Teaching:
 
     answers: share in [0, 1] of the loss that its logits have, the labels having the rest.   temperature: softens them.
     states: weight >= 0 of the distillation of its pooled states.   layers: of its first tokens' after every layer.
-    importance: of the importance of tokens: its mean over the dense model's layers teaches every layer but the last, whose
-    decision no layer follows.   0 leaves out any.
+    importance: of the importance of tokens, which every layer but the last learns, whose decision no layer follows.
+    0 leaves out any.   importance_from: "attention", the mean importance over the dense model's layers, or "saliency", see there.
     """
 
     answers: float = 0.0
     states: float = 0.0
     layers: float = 0.0
     importance: float = 0.0
+    importance_from: str = "attention"
     temperature: float = 1.0
 
     def __post_init__(self):
@@ -59,9 +64,16 @@ class Teaching:
         for name, weight in (("state", self.states), ("layer", self.layers), ("importance", self.importance)):
             if not weight >= 0:
                 raise ValueError(f"{name} distillation must be a weight of at least 0, got {weight}")
+        if self.importance_from not in IMPORTANCE_FROM:
+            raise ValueError(f"importance_from must be one of {', '.join(IMPORTANCE_FROM)}, got {self.importance_from!r}")
 
     def __bool__(self) -> bool:
         return bool(self.wanted)
+
+    @property
+    def importance_key(self) -> str:
+        """Of a row: what teaches importance."""
+        return IMPORTANCE_FROM[self.importance_from]
 
     @property
     def wanted(self) -> list[str]:
@@ -70,7 +82,7 @@ class Teaching:
             "teacher_logits": self.answers,
             "teacher_state": self.states,
             "teacher_layers": self.layers,
-            "teacher_mean_importance": self.importance,
+            self.importance_key: self.importance,
         }
         return [name for name, weight in weights.items() if weight]
 
@@ -113,6 +125,7 @@ class Student(nn.Module):
         teacher_layers: Tensor | None = None,
         teacher_importance: Tensor | None = None,
         teacher_mean_importance: Tensor | None = None,
+        teacher_saliency: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """{"loss": scalar, "logits": (B, C)} of a padded batch, see data.encoding.Collator."""
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids, "labels": labels}
@@ -124,6 +137,7 @@ class Student(nn.Module):
             "teacher_state": teacher_state,
             "teacher_layers": teacher_layers,
             "teacher_mean_importance": _packed(teacher_mean_importance, attention_mask),
+            "teacher_saliency": _packed(teacher_saliency, attention_mask),
         }
         self._check_taught(taught)
         seen = self._run(inputs)
@@ -159,7 +173,7 @@ class Student(nn.Module):
         if teaching.layers:
             loss = loss + teaching.layers * state_distillation(layer_states(output).float(), taught["teacher_layers"].float())
         if seen.scored:
-            told = taught["teacher_mean_importance"]
+            told = taught[teaching.importance_key]
             apart = [importance_distillation(layer.importance, told, layer.alive, layer.cu_seqlens) for layer in seen.scored]
             loss = loss + teaching.importance * torch.stack(apart).mean()
         return loss

@@ -39,6 +39,7 @@ class Workspace:
     answers_folder: keeps what the teacher says; None: it is asked anew.
     train_rows, eval_rows: see data.encoding.encode.
     dropout: of the hidden states; None: what the model has.
+    bf16: the teacher's gradients in mixed precision.
     progress: what -> function (done, wanted), for long work that is not Trainer's.
     """
 
@@ -54,6 +55,7 @@ class Workspace:
     answers_folder: Path | None = None
     dropout: float | None = None
     resume: bool = False
+    bf16: bool = False
     progress: Callable[[str], Callable] | None = None
 
     @property
@@ -124,7 +126,7 @@ class Workspace:
         of = self.answers_folder and answers.fingerprint(teacher, self.train_rows)
         if not (self.answers_folder and answers.recall(self.answers_folder, self.train_rows, of, wanted)):
             progress = self.progress and self.progress("teacher")
-            teach(teacher, self.train_rows, self.collator, wanted, progress=progress)
+            teach(teacher, self.train_rows, self.collator, wanted, bf16=self.bf16, progress=progress)
             if self.answers_folder and processes.is_first():
                 answers.keep(self.answers_folder, self.train_rows, of)
         label_by_teacher(self.train_rows, self.task.regression)

@@ -133,16 +133,18 @@ def test_teaching_importance_does_not_drive_the_pruner(batch):
     assert lowered.grad.abs().max() < 1e-7
 
 
+@pytest.mark.parametrize("source", ["attention", "saliency"])
 @pytest.mark.parametrize(("position", "first"), [("before_layer", 1.0), ("after_attention", 0.6)])
-def test_importance_is_taught_under_removal(batch, position, first):
+def test_importance_is_taught_under_removal(batch, position, first, source):
     """Of the tokens that are left in each layer but the last; it reaches what makes the scores."""
     model = tiny_model()
     model.set_pruning(tk.PruningConfig.top([first, 0.6, 0.5], position=position))
-    batch["teacher_mean_importance"] = batch.pop("teacher_importance")
-    loss = Student(model, teaching=Teaching(importance=0.5))(**batch)["loss"]
+    teaching = Teaching(importance=0.5, importance_from=source)
+    batch[teaching.importance_key] = batch.pop("teacher_importance")
+    loss = Student(model, teaching=teaching)(**batch)["loss"]
     present = batch["attention_mask"] != 0
     output = model(batch["input_ids"], attention_mask=batch["attention_mask"], output_pruning=True)
-    told = [batch["teacher_mean_importance"][present], functional.pad(present.sum(dim=1).cumsum(0), (1, 0))]
+    told = [batch[teaching.importance_key][present], functional.pad(present.sum(dim=1).cumsum(0), (1, 0))]
     importance, alive = output.pruning.importance, output.pruning.kept_mask
     assert alive[1].sum() < present.sum()
     apart = [importance_distillation(importance[layer][present], told[0], alive[layer][present], told[1]) for layer in (0, 1)]
@@ -244,6 +246,10 @@ def test_what_is_missing_is_named(batch):
         Student(tiny_model(), teaching=Teaching(layers=0.5))(**batch)
     with pytest.raises(ValueError, match="distillation needs teacher_mean_importance"):
         Student(tiny_model(), teaching=Teaching(importance=0.5))(**batch)
+    with pytest.raises(ValueError, match="distillation needs teacher_saliency"):
+        Student(tiny_model(), teaching=Teaching(importance=0.5, importance_from="saliency"))(**batch)
+    with pytest.raises(ValueError, match="importance_from must be one of attention, saliency, got 'gradients'"):
+        Teaching(importance=0.5, importance_from="gradients")
     del batch["teacher_importance"]
     constraint = Constraint(FlopsCost(tiny_model().config, "before_layer"), 0.4)
     pruner = LearnedKeepRatios(RankGates(3, [1, 2]), constraint, ranking=0.1, ranked_layers=[1])

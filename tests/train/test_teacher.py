@@ -3,7 +3,8 @@
 import pytest
 import tokprune_kernels as tk
 import torch
-from tokprune_train.data.encoding import PER_TEXT, PER_TOKEN
+from tokprune_train.data.encoding import PER_TEXT, PER_TOKEN, model_inputs
+from tokprune_train.saliency import saliency
 from tokprune_train.teacher import teach
 
 from .needles import COLLATOR, needle_rows, tiny_model
@@ -24,6 +25,7 @@ def test_answers_are_the_dense_models(rows):
     with torch.no_grad():
         dense = model.eval()(batch["input_ids"], attention_mask=batch["attention_mask"], output_pruning=True, output_hidden_states=True)
         pooled = model.base_model(batch["input_ids"], attention_mask=batch["attention_mask"]).pooler_output
+    salient = saliency(model, model_inputs(batch)).split(batch["attention_mask"].sum(dim=1).tolist())
     model.set_pruning(PRUNING)
     told = []
     teach(model, rows, COLLATOR, ALL, batch_size=4, progress=lambda done, of: told.append((done, of)))
@@ -38,6 +40,7 @@ def test_answers_are_the_dense_models(rows):
         torch.testing.assert_close(row["teacher_importance"], expected, rtol=1e-4, atol=1e-7)
         over_layers = dense.pruning.importance[:, place, : len(row["input_ids"])].mean(dim=0)
         torch.testing.assert_close(row["teacher_mean_importance"], over_layers, rtol=1e-4, atol=1e-7)
+        assert row["teacher_saliency"].tolist() == pytest.approx(salient[place].tolist(), rel=1e-3, abs=1e-6)
         assert float(row["teacher_importance"].sum()) == pytest.approx(1.0, abs=1e-5)
 
 

@@ -86,7 +86,14 @@ def _add_distillation(parser):
         default=0.0,
         metavar="X",
         help="weight of the distillation of the tokens' importance: every layer learns to score the tokens alive as the dense "
-        "model's layers do in the mean (default 0: none)",
+        "model does (default 0: none)",
+    )
+    parser.add_argument(
+        "--importance-from",
+        choices=("attention", "saliency"),
+        default="attention",
+        help="what the dense model's score of a token is: the mean of its layers' importance (default), or how much of its "
+        "answer hangs on the token, by gradients",
     )
     parser.add_argument(
         "--joined",

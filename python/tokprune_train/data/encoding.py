@@ -13,7 +13,7 @@ from .task import Task
 
 # What teachers say of a row (see teacher.teach): of one size in every row, or a value for each token.
 PER_TEXT = ("teacher_logits", "teacher_state", "teacher_layers")
-PER_TOKEN = ("teacher_importance", "teacher_mean_importance")
+PER_TOKEN = ("teacher_importance", "teacher_mean_importance", "teacher_saliency")
 
 
 def encode(rows: Dataset, task: Task, tokenizer, max_length: int) -> list[dict]:
@@ -33,7 +33,7 @@ class Collator:
 
     pad_token_id: of the tokenizer.   Keys of the batch: input_ids, attention_mask and token_type_ids (B, L) int64; labels (B,)
     int64, float32 for regression; float32 where the rows have them: teacher_logits (B, C), teacher_state (B, H),
-    teacher_importance and teacher_mean_importance (B, L); float16: teacher_layers (B, num_layers, H).
+    teacher_importance, teacher_mean_importance and teacher_saliency (B, L); float16: teacher_layers (B, num_layers, H).
     """
 
     pad_token_id: int
