@@ -39,8 +39,7 @@ def run_scored(model: nn.Module, pruner: nn.Module | None, inputs: dict) -> tupl
 class _NotedPruner:
     """A soft pruner that notes what it is shown.
 
-    A key that counts half receives half. That much is taken out again: it is the pruner's, not the model's view of the token, and
-    a loss on it would drive the pruner to lower early the tokens that the teacher thinks little of.
+    A key that counts half receives half. That much is taken out again: it is the pruner's, not the model's view of the token.
     """
 
     def __init__(self, pruner: nn.Module):

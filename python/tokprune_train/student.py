@@ -175,7 +175,22 @@ class Student(nn.Module):
         if seen.scored:
             told = taught[teaching.importance_key]
             apart = [importance_distillation(layer.importance, told, layer.alive, layer.cu_seqlens) for layer in seen.scored]
-            loss = loss + teaching.importance * torch.stack(apart).mean()
+            loss = loss + self._not_the_pruners(teaching.importance * torch.stack(apart).mean())
+        return loss
+
+    def _not_the_pruners(self, loss: Tensor) -> Tensor:
+        """The loss without its gradient in the pruner's parameters, for one more backward pass.
+
+        How well the model scores tokens is for its weights to learn: in the pruner it pays to let go of tokens that are hard to
+        score, or to keep those that are easy, whatever the task needs and the constraint asks.
+        """
+        taken = [parameter for parameter in self.pruner.parameters() if parameter.requires_grad] if self.pruner is not None else []
+        if not (taken and loss.requires_grad):
+            return loss
+        gradients = torch.autograd.grad(loss, taken, retain_graph=True, allow_unused=True)
+        opposed = [(gradient * parameter).sum() for gradient, parameter in zip(gradients, taken) if gradient is not None]
+        for term in opposed:
+            loss = loss - (term - term.detach())
         return loss
 
 

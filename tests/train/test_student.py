@@ -31,6 +31,9 @@ class Noted:
     def begin(self, step, progress):
         self.calls.append(("begin", step, progress))
 
+    def parameters(self):
+        return []
+
     def __call__(self, layer, importance, weights, cu_seqlens):
         self.calls.append(("layer", layer))
 
@@ -114,7 +117,7 @@ def test_importance_is_taught_under_soft_pruning(batch):
     torch.testing.assert_close(loss, functional.cross_entropy(logits, batch["labels"]) + 0.5 * sum(apart) / 2 + 0.25)
 
 
-def test_teaching_importance_does_not_drive_the_pruner(batch):
+def test_less_weight_is_not_less_importance(batch):
     """Where attention looks alike at every token, a token of less weight is not one that the model thinks less of."""
     lowered = torch.linspace(0.55, 0.95, int(batch["attention_mask"].sum())).requires_grad_()
 
@@ -131,6 +134,23 @@ def test_teaching_importance_does_not_drive_the_pruner(batch):
     assert layer.importance.requires_grad and layer.alive.all()
     importance_distillation(layer.importance, torch.ones_like(lowered), layer.alive, layer.cu_seqlens).backward()
     assert lowered.grad.abs().max() < 1e-7
+
+
+def test_teaching_importance_does_not_drive_the_pruner(batch):
+    """Thresholds get the gradients that they have without it, to the bit of rounding; the weights learn from it."""
+    batch["teacher_mean_importance"] = batch.pop("teacher_importance")
+    gradients = []
+    for weight in (0.0, 50.0):
+        model = tiny_model()
+        pruner = LearnedThresholds([0.03, 0.05, 0.06], unit=0.05, temperature=(0.3, 0.3), regularizer=0.1)
+        student = Student(model, pruner, Teaching(importance=weight))
+        loss = student(**batch)["loss"]
+        loss.backward()
+        gradients.append((pruner.delta.grad, model.base_model.encoder.layer[1].attention.self.query.weight.grad))
+    assert gradients[0][0].abs().min() > 1e-5
+    torch.testing.assert_close(gradients[1][0], gradients[0][0], rtol=1e-3, atol=1e-6)
+    assert (gradients[1][1] - gradients[0][1]).norm() > 10 * gradients[0][1].norm()
+    assert float(loss.detach()) > 10, "the loss itself has all of it"
 
 
 @pytest.mark.parametrize("source", ["attention", "saliency"])
