@@ -33,6 +33,16 @@ def test_shapes_of_ratios(position):
     assert seen == [(whole, lean) for whole in range(3) for lean in (1, 0, -1)]
 
 
+def test_a_start_that_saves_too_little_is_none():
+    """Whole layers leave the answers nearest, and cannot meet the constraint; where nothing can, the one that saves most is taken."""
+    model, rows = tiny_model(), needle_rows(24, seed=1)
+    cost = FlopsCost(model.config, "after_attention")
+    little, much = (tk.PruningConfig.top(ratios, position="after_attention") for ratios in ([1.0, 1.0, 1e-9], [0.5, 0.5, 1e-9]))
+    chosen = nearest_start(model, [little, much], cost, 0.5, rows, COLLATOR)
+    assert chosen == fit_to_target(model, much, cost, 0.5, rows, COLLATOR)
+    assert nearest_start(model, [little, much], cost, 0.99, rows, COLLATOR).keep_ratios[0] < 1.0
+
+
 @pytest.mark.parametrize("position", ["before_layer", "after_attention"])
 @pytest.mark.parametrize("ratios", [(1.0, 0.3, 0.7), (1.0, 1.0, 1e-9), (1.0, 0.5, 0.5)])
 def test_what_ratios_leave_is_known_without_the_model(position, ratios):

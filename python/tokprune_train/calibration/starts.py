@@ -14,10 +14,12 @@ from ..data.encoding import Collator
 from ..objectives.distillation import prediction_distillation
 from ..objectives.gates import FIRST_ONLY
 from ..running import outputs
-from .fit import fit_to_target
+from .fit import fit_to_target, kept_lengths
 
 # Above every score, which are shares of a whole: after the last attention a head that reads the first token needs no other.
 NO_OTHER = 4.0
+# By this share of the cost a fit may miss its target: lengths are whole numbers.
+_NEAR = 0.01
 _POWERS = (0.25, 0.5, 1.0, 2.0)
 _RATIO = 0.7
 # How much more the last of the layers that prune takes than the middle one does, and the middle one than the first: as powers.
@@ -33,20 +35,28 @@ def nearest_start(
     collator: Collator,
 ) -> tk.PruningConfig:
     """Each shape is made as mild as the constraint allows (`fit_to_target`), with tokens really removed and no training; the one
-    whose answers on these rows are nearest to the dense model's (KL; squared error in regression) is returned so.
+    whose answers on these rows are nearest to the dense model's (KL; squared error in regression) is returned so. Shapes that
+    cannot save so much do not count, however near they are, unless none can: then the one that saves most is returned.
 
     model: dense, with a head; its own configuration is put back.   shapes: at least one.   rows: see data.encoding.encode.
     """
     before = tk.PruningConfig.from_dict(model.config.pruning)
     model.set_pruning(tk.PruningConfig.dense())
     dense = _answers(model, rows, collator)
-    fitted = [fit_to_target(model, shape, cost, target, rows, collator) for shape in shapes]
+    fitted = _that_save(target, [fit_to_target(model, shape, cost, target, rows, collator) for shape in shapes], model, cost, rows, collator)
     distances = []
     for pruning in fitted:
         model.set_pruning(pruning)
         distances.append(float(prediction_distillation(_answers(model, rows, collator), dense)))
     model.set_pruning(before)
     return fitted[distances.index(min(distances))]
+
+
+def _that_save(target: float, fitted: Sequence[tk.PruningConfig], model, cost, rows, collator) -> list[tk.PruningConfig]:
+    lengths = [kept_lengths(model, pruning, rows, collator) for pruning in fitted]
+    saved = [1 - float(cost(kept, kept[0])) for kept in lengths]
+    least = min(target - _NEAR, max(saved))
+    return [pruning for pruning, share in zip(fitted, saved, strict=True) if share >= least]
 
 
 def threshold_shapes(layers: int, typical: float, **options) -> Iterator[tk.PruningConfig]:
