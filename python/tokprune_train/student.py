@@ -188,10 +188,9 @@ class Student(nn.Module):
         if not (taken and loss.requires_grad):
             return loss
         gradients = torch.autograd.grad(loss, taken, retain_graph=True, allow_unused=True)
-        opposed = [(gradient * parameter).sum() for gradient, parameter in zip(gradients, taken) if gradient is not None]
-        for term in opposed:
-            loss = loss - (term - term.detach())
-        return loss
+        terms = ((gradient * parameter).sum() for gradient, parameter in zip(gradients, taken, strict=True) if gradient is not None)
+        opposed = sum(terms, loss.new_zeros(()))
+        return loss - (opposed - opposed.detach())  # of value 0
 
 
 def _packed(values: Tensor | None, attention_mask: Tensor) -> Tensor | None:

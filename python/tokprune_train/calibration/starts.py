@@ -43,20 +43,17 @@ def nearest_start(
     before = tk.PruningConfig.from_dict(model.config.pruning)
     model.set_pruning(tk.PruningConfig.dense())
     dense = _answers(model, rows, collator)
-    fitted = _that_save(target, [fit_to_target(model, shape, cost, target, rows, collator) for shape in shapes], model, cost, rows, collator)
+    fitted = [fit_to_target(model, shape, cost, target, rows, collator) for shape in shapes]
+    lengths = [kept_lengths(model, pruning, rows, collator) for pruning in fitted]
+    saved = [1 - float(cost(kept, kept[0])) for kept in lengths]
+    enough = min(target - _NEAR, max(saved))
+    fitted = [pruning for pruning, share in zip(fitted, saved, strict=True) if share >= enough]
     distances = []
     for pruning in fitted:
         model.set_pruning(pruning)
         distances.append(float(prediction_distillation(_answers(model, rows, collator), dense)))
     model.set_pruning(before)
     return fitted[distances.index(min(distances))]
-
-
-def _that_save(target: float, fitted: Sequence[tk.PruningConfig], model, cost, rows, collator) -> list[tk.PruningConfig]:
-    lengths = [kept_lengths(model, pruning, rows, collator) for pruning in fitted]
-    saved = [1 - float(cost(kept, kept[0])) for kept in lengths]
-    least = min(target - _NEAR, max(saved))
-    return [pruning for pruning, share in zip(fitted, saved, strict=True) if share >= least]
 
 
 def threshold_shapes(layers: int, typical: float, **options) -> Iterator[tk.PruningConfig]:
