@@ -184,7 +184,8 @@ class Student(nn.Module):
         How well the model scores tokens is for its weights to learn: in the pruner it pays to let go of tokens that are hard to
         score, or to keep those that are easy, whatever the task needs and the constraint asks.
         """
-        taken = [parameter for parameter in self.pruner.parameters() if parameter.requires_grad] if self.pruner is not None else []
+        learned = () if self.pruner is None else self.pruner.parameters()
+        taken = [parameter for parameter in learned if parameter.requires_grad]
         if not (taken and loss.requires_grad):
             return loss
         gradients = torch.autograd.grad(loss, taken, retain_graph=True, allow_unused=True)

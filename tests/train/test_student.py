@@ -137,7 +137,7 @@ def test_less_weight_is_not_less_importance(batch):
 
 
 def test_teaching_importance_does_not_drive_the_pruner(batch):
-    """Thresholds get the gradients that they have without it, to the bit of rounding; the weights learn from it."""
+    """Thresholds get the gradients that they have without it, but for rounding; the weights learn from it."""
     batch["teacher_mean_importance"] = batch.pop("teacher_importance")
     gradients = []
     for weight in (0.0, 50.0):

@@ -66,4 +66,3 @@ def _scaled(pruning: tk.PruningConfig, factor: float) -> tk.PruningConfig:
     if pruning.criterion == "threshold":
         return replace(pruning, thresholds=tuple(factor * theta for theta in pruning.thresholds))
     return replace(pruning, keep_ratios=tuple(ratio**factor for ratio in pruning.keep_ratios))
-
