@@ -21,7 +21,7 @@ LONG, LINEAR = ("attend_long", configs.HALF, 64), (configs.LINEAR, configs.HALF,
 
 
 def test_a_file_is_read_as_it_was_written(tmp_path):
-    table = {LONG: Tile(64, 32, 8, 2), LINEAR: LinearTile(64, 256, 32, 4, 8, 3)}
+    table = {LONG: Tile(64, 32, 8, 2), LINEAR: LinearTile(64, 256, 32, 4, 8, 3, 2)}
     write_tiles(tmp_path / "new folder" / "tiles.json", table, {"gpu": "none"})
     assert read_tiles(tmp_path / "new folder" / "tiles.json", SHIPPED) == table
 
@@ -35,7 +35,7 @@ def test_a_file_is_read_as_it_was_written(tmp_path):
         ({"block_n": 8}, "block_n 8: it must be a power of two of at least 16"),
         ({"num_warps": "4"}, "num_warps '4'"),
         ({"num_stages": 0}, "num_stages 0"),
-        ({"kernel": "attend_short", "block_n": 64}, "longest text of that kernel, 128"),
+        ({"kernel": "attend_short_128", "block_n": 64}, "both are its longest text, 128"),
     ],
 )
 def test_rows_that_no_kernel_can_take(tmp_path, change, said):
@@ -58,16 +58,24 @@ def test_files_that_are_no_tables(tmp_path, text):
 
 def test_the_variable_names_the_file(tmp_path):
     """Read once, in place of the shipped rows; those that the file has not stay."""
-    write_tiles(tmp_path / "tiles.json", {LONG: Tile(64, 32, 8, 2), LINEAR: LinearTile(64, 256, 32, 4, 8, 3)}, {})
+    write_tiles(tmp_path / "tiles.json", {LONG: Tile(64, 32, 8, 2), LINEAR: LinearTile(64, 256, 32, 4, 8, 3, 2)}, {})
     code = (
         "import torch; from tokprune_kernels.gpu.configs import linear_tile, tile;"
-        "print(tile('attend_long', torch.float16, 64), linear_tile(torch.float16), tile('grad_keys', torch.float16, 64))"
+        "print(tile('attend_long', torch.float16, 64), linear_tile(torch.float16, 4096, 4096, 100), tile('grad_keys', torch.float16, 64))"
     )
     command = [sys.executable, "-W", "ignore", "-c", code]
     environment = {**os.environ, TILES_VARIABLE: str(tmp_path / "tiles.json")}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
-    expected = f"{Tile(64, 32, 8, 2)} {LinearTile(64, 256, 32, 4, 8, 3)} {configs.tile('grad_keys', torch.float16, 64)}"
+    expected = f"{Tile(64, 32, 8, 2)} {LinearTile(64, 256, 32, 4, 8, 3, 2)} {configs.tile('grad_keys', torch.float16, 64)}"
     assert done.stdout.strip() == expected
+
+
+def test_products_take_the_largest_tile_that_keeps_the_gpu_busy():
+    """On a GPU of 132 multiprocessors: one tile each, then a tile for half of them, then the smallest."""
+    sizes = {(65536, 768): 0, (1024, 2304): 0, (1024, 768): 1, (128, 3072): 1, (128, 768): 2, (1, 768): 2}
+    for (rows, columns), number in sizes.items():
+        assert configs.linear_key(torch.float16, rows, columns, 132) == (configs.LINEAR, configs.HALF, number)
+    assert configs.linear_key(torch.float32, 1, 768, 132) == (configs.LINEAR, configs.FULL, 0)
 
 
 def test_the_cache_is_where_the_system_has_caches(monkeypatch, tmp_path):
@@ -81,7 +89,7 @@ def test_other_tiles_give_the_same_results():
         [sys.executable, "-W", "ignore", "-m", "tests.gpu.interpret_tune"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     rows = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [row[0] for row in rows] == ["attend_short", "attend_long", "column_sums", "grad_queries", "grad_keys", "linear_rows"]
+    assert [row[0] for row in rows] == ["attend_short_64", "attend_long", "column_sums", "grad_queries", "grad_keys", "linear_rows"]
     for kernel, last, best, told in rows:
         assert best == last, (kernel, told)
 

@@ -7,6 +7,7 @@ architecture has, or multiplies without the tensor cores where they were meant t
 from __future__ import annotations
 
 import argparse
+import itertools
 import re
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from triton.backends.nvidia.compiler import get_ptxas
 from triton.compiler import ASTSource
 
 from . import attention, attention_backward, decision, gather, linear, norm, prune_attention
-from .configs import FULL, HALF, HEAD_SIZES, LINEAR, LINEAR_TILES, tiles_of
+from .configs import FULL, HALF, HEAD_SIZES, LINEAR_TILES, SHORT_FORMS, tiles_of
 from .launching import dot_precision
 
 # Bytes of shared memory that a program can have.
@@ -59,7 +60,8 @@ class Variant:
         """What triton compiles, with the alignment that torch's allocations and whole heads give."""
         names = self.kernel.arg_names
         signature = {name: "constexpr" if name in self.constants else self._type(name) for name in names}
-        aligned = [index for index, name in enumerate(names) if signature[name].startswith("*") or name.endswith("stride")]
+        whole = ("columns", "inner", "width")  # as in any BERT; row counts are never specialised
+        aligned = [index for index, name in enumerate(names) if signature[name].startswith("*") or name.endswith("stride") or name in whole]
         attributes = {(index,): [["tt.divisibility", 16]] for index in aligned}
         return ASTSource(self.kernel, signature, {(names.index(name),): value for name, value in self.constants.items()}, attributes)
 
@@ -94,14 +96,15 @@ def variants(arch: int) -> Iterator[Variant]:
         for block in (512, 1024):
             flags = {"COUNTED": True, "INDEXED": True, "BLOCK": block}
             yield Variant(norm.add_layer_norm_rows, f"width {block}", elements, flags, max(1, block // 256))
-        tile = LINEAR_TILES[LINEAR, _ELEMENTS[elements], 0]
-        for activation in range(4):
+        tiles = [tile for (_, size, _), tile in LINEAR_TILES.items() if size == _ELEMENTS[elements]]
+        for tile, activation in itertools.product(tiles, range(4)):
             constants = {
                 "ACTIVATION": activation, "COUNTED": True, "INDEXED": True, "PRECISION": _precision(elements),
                 **tile.arguments,
             }  # fmt: skip
             warps, stages = constants.pop("num_warps"), constants.pop("num_stages")
-            yield Variant(linear.linear_rows, f"activation {activation}", elements, constants, warps, stages, multiplies=True)
+            label = f"{tile.block_m} x {tile.block_n}, activation {activation}"
+            yield Variant(linear.linear_rows, label, elements, constants, warps, stages, multiplies=True)
 
 
 def _precision(elements: str) -> str:
@@ -110,7 +113,7 @@ def _precision(elements: str) -> str:
 
 def _attention(tiles: dict) -> Iterator[Variant]:
     kernels = {
-        "attend_short": (attention.attend_short, ("BIAS", "WEIGHTS", "IMPORTANCE")),
+        **dict.fromkeys(SHORT_FORMS, (attention.attend_short, ("BIAS", "WEIGHTS", "IMPORTANCE"))),
         "attend_long": (attention.attend_long, ("BIAS", "IMPORTANCE")),
         "column_sums": (attention.column_sums, ("BIAS", "WEIGHTS")),
         "grad_queries": (attention_backward.grad_queries, ("BIAS", "WEIGHTS", "DENOMINATORS")),
@@ -126,9 +129,11 @@ def _attention(tiles: dict) -> Iterator[Variant]:
                 fixed |= {"BLOCK_M": tile.block_m, "BLOCK_N": tile.block_n}
                 if "SHORT" in kernel.arg_names:
                     fixed["SHORT"] = 128
+                if name in SHORT_FORMS:
+                    fixed["SHORTER"] = tile.block_n // 2
                 for options in ((), flags):  # nothing, and everything: what lies between needs no more than the latter
                     constants = fixed | {flag: flag in options or flag == "IMPORTANCE" for flag in flags}
-                    label = f"head {head}" + (", all options" if options else "")
+                    label = f"{name}, head {head}" + (", all options" if options else "")
                     yield Variant(kernel, label, elements, constants, tile.num_warps, tile.num_stages, multiplies=True)
 
 
@@ -138,10 +143,10 @@ def _decisions() -> Iterator[Variant]:
         flags = {"TOPK": topk, "PROTECTED": True, "PROTECT_FIRST": True, "BLOCK": block}
         label = "top-k" if topk else "threshold"
         yield Variant(decision.flag_rows, label, "i8", flags)
-        scored = {"HEADS": HEADS, "SHORT": 128, "BLOCK_M": 64, "DENOMINATORS": True, **flags}
+        scored = {"HEADS": HEADS, "DENOMINATORS": True, **flags}
         yield Variant(prune_attention.score_and_flag, label, "i8", scored)
     yield Variant(decision.place_rows, "", "i8", {"BLOCK": decision.BLOCK, "COUNT_BLOCK": decision.COUNT_BLOCK})
-    reduced = {"HEADS": HEADS, "SHORT": 128, "BLOCK_M": 64, "BLOCK": attention.REDUCE_BLOCK, "DENOMINATORS": True}
+    reduced = {"HEADS": HEADS, "BLOCK": attention.REDUCE_BLOCK, "DENOMINATORS": True}
     yield Variant(attention.reduce_partials, "", "fp32", reduced)
     summed = {"HEADS": HEADS, "BLOCK": attention_backward.SUM_BLOCK}
     yield Variant(attention_backward.sum_over_heads, "", "fp32", {**summed}, multiplies=False)
@@ -193,13 +198,13 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     chosen = [(arch, one) for arch in args.arch for one in variants(arch) if (args.only or "") in one.kernel.__name__]
     failures = 0
-    print(f"{'kernel':20} {'variant':24} {'elements':8} {'arch':5} {'registers':>9} {'spills':>7} {'shared':>7}")
+    print(f"{'kernel':20} {'variant':40} {'elements':8} {'arch':5} {'registers':>9} {'spills':>7} {'shared':>7}")
     for arch, variant in chosen:
         compiled = compile_variant(variant, arch)
         wrong = complaints(variant, compiled, arch)
         failures += bool(wrong)
         print(
-            f"{variant.kernel.__name__:20} {variant.label:24} {variant.elements:8} sm_{arch} {compiled.registers:9} "
+            f"{variant.kernel.__name__:20} {variant.label:40} {variant.elements:8} sm_{arch} {compiled.registers:9} "
             f"{compiled.spills:7} {compiled.shared:7}{'  <- ' + '; '.join(wrong) if wrong else ''}",
             flush=True,
         )

@@ -2,13 +2,13 @@
 
 Two forms, chosen on the device by each sequence's own length, so that no result depends on the other sequences:
 
-- up to 128 tokens (`configs.short_limit`): a program holds all keys of a (sequence, head) and takes 64 query rows. Softmax is exact in
+- short ones (`configs.short_forms`: up to 64, and up to 128 tokens): a program holds a whole (sequence, head). Softmax is exact in
   one go and the columns of P are summed while they are in registers.
 - longer: flash attention, which leaves each row's log-sum-exp, then a second pass over S^T = K Q^T that sums P's columns. One
-  program then owns a block of keys and sees all queries, so its sums need no second place.
+  program then owns a block of keys and sees all queries.
 
-What a program adds up goes to `partials` (blocks, N_h, T) float32, a row for each block of queries (one pass) or row 0 alone;
-`summed_partials` adds them up in a fixed order. No atomics anywhere.
+Either way one program has all that a key receives in a head: `partials` (N_h, T) float32, which `summed_partials` adds up in a fixed
+order. No atomics anywhere.
 """
 
 import torch
@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 
 from ._bounds import sequence_bounds
-from .configs import padded_head, short_limit, tile
+from .configs import padded_head, short_forms, tile
 from .launching import ROW_COUNTS, blocks, dot_precision, given, on_device
 
 _LOG2E = tl.constexpr(1.4426950408889634)
@@ -57,17 +57,18 @@ def attend_short(
     q, k, v, out, partials, cu_seqlens, key_bias, row_weights, total,
     q_stride, k_stride, v_stride, scale,
     HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
-    BIAS: tl.constexpr, WEIGHTS: tl.constexpr, IMPORTANCE: tl.constexpr, PRECISION: tl.constexpr,
+    SHORTER: tl.constexpr, BIAS: tl.constexpr, WEIGHTS: tl.constexpr, IMPORTANCE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Grid (B, N_h, blocks of BLOCK_M query rows up to BLOCK_N): sequences of at most BLOCK_N tokens; others are left alone."""
-    sequence, head, block = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    """Grid (B, N_h): sequences of more than SHORTER and at most BLOCK_N = BLOCK_M tokens; others are left alone."""
+    sequence, head = tl.program_id(0), tl.program_id(1)
     start, length = sequence_bounds(cu_seqlens, sequence, total)
-    if (length > BLOCK_N) | (block * BLOCK_M >= length):
+    if (length <= SHORTER) | (length > BLOCK_N):
         return
-    rows, keys, columns = block * BLOCK_M + tl.arange(0, BLOCK_M), tl.arange(0, BLOCK_N), tl.arange(0, BLOCK_D)
+    rows, keys, columns = tl.arange(0, BLOCK_M), tl.arange(0, BLOCK_N), tl.arange(0, BLOCK_D)
     row_mask, key_mask = rows < length, keys < length
     queries = _rows_of(q, start + rows, q_stride, head, columns, HEAD_DIM, row_mask)
     all_keys = _rows_of(k, start + keys, k_stride, head, columns, HEAD_DIM, key_mask)
+    values = _rows_of(v, start + keys, v_stride, head, columns, HEAD_DIM, key_mask)  # on their way while scores are computed
     highest_bias = 0.0
     if BIAS:
         highest_bias = _highest_bias(key_bias, start, length, BLOCK_N)
@@ -79,9 +80,7 @@ def attend_short(
         if WEIGHTS:
             counted = tl.load(row_weights + start + rows, mask=row_mask, other=0.0)
         received = tl.sum(probabilities * counted[:, None], axis=0)
-        places = (block * HEADS + head).to(tl.int64) * total + start + keys
-        tl.store(partials + places, received, mask=key_mask)
-    values = _rows_of(v, start + keys, v_stride, head, columns, HEAD_DIM, key_mask)
+        tl.store(partials + head.to(tl.int64) * total + start + keys, received, mask=key_mask)
     context = tl.dot(probabilities.to(values.dtype), values, input_precision=PRECISION)
     places = (start + rows)[:, None].to(tl.int64) * (HEADS * HEAD_DIM) + head * HEAD_DIM + columns[None, :]
     tl.store(out + places, context.to(out.dtype.element_ty), mask=row_mask[:, None] & (columns[None, :] < HEAD_DIM))
@@ -166,22 +165,19 @@ def column_sums(
 
 
 @triton.jit
-def summed_partials(
-    partials, start, offsets, mask, length, total, HEADS: tl.constexpr, SHORT: tl.constexpr, BLOCK_M: tl.constexpr
-):
-    """sum_h sum_q A of the tokens at `offsets` of a sequence: block after block of queries, within one the heads in order."""
+def summed_partials(partials, start, offsets, mask, total, HEADS: tl.constexpr):
+    """sum_h sum_q A of the tokens at `offsets` of a sequence, the heads in order."""
     received = tl.zeros(offsets.shape, tl.float32)
-    rows = tl.where(length <= SHORT, tl.cdiv(length, BLOCK_M), 1) * HEADS
-    for row in range(rows):
-        received += tl.load(partials + tl.cast(row, tl.int64) * total + start + offsets, mask=mask, other=0.0)
+    for head in range(HEADS):
+        received += tl.load(partials + tl.cast(head, tl.int64) * total + start + offsets, mask=mask, other=0.0)
     return received
 
 
 @triton.jit(do_not_specialize=ROW_COUNTS)
 def reduce_partials(
     partials, importance, cu_seqlens, denominators, total,
-    HEADS: tl.constexpr, SHORT: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK: tl.constexpr, DENOMINATORS: tl.constexpr,
-):  # fmt: skip
+    HEADS: tl.constexpr, BLOCK: tl.constexpr, DENOMINATORS: tl.constexpr,
+):
     """Grid (B, blocks of BLOCK tokens): importance s_i = 1/(N_h D) sum_h sum_q A_h[q, i]."""
     sequence, block = tl.program_id(0), tl.program_id(1)
     start, length = sequence_bounds(cu_seqlens, sequence, total)
@@ -189,7 +185,7 @@ def reduce_partials(
         return
     offsets = block * BLOCK + tl.arange(0, BLOCK)
     mask = offsets < length
-    received = summed_partials(partials, start, offsets, mask, length, total, HEADS, SHORT, BLOCK_M)
+    received = summed_partials(partials, start, offsets, mask, total, HEADS)
     denominator = length.to(tl.float32)
     if DENOMINATORS:
         denominator = tl.load(denominators + sequence)
@@ -208,7 +204,7 @@ def attn_importance(q, k, v, cu_seqlens, max_seqlen, scale, denominators=None, k
         with on_device(q):
             reduce_partials[(sequences, blocks(max_seqlen, REDUCE_BLOCK))](
                 partials, importance, cu_seqlens, given(denominators, importance), q.shape[0], HEADS=heads,
-                BLOCK=REDUCE_BLOCK, DENOMINATORS=denominators is not None, **parts_of(q),
+                BLOCK=REDUCE_BLOCK, DENOMINATORS=denominators is not None,
             )  # fmt: skip
     return context, importance
 
@@ -219,7 +215,7 @@ def varlen_attention(q, k, v, cu_seqlens, max_seqlen, scale):
 
 
 def attend(q, k, v, cu_seqlens, max_seqlen, scale, key_bias=None, row_weights=None, importance=True):
-    """context, and the partial sums of the importance (blocks, N_h, T): None where there is nothing to sum, or none is wanted.
+    """context, and the partial sums of the importance (N_h, T): None where there is nothing to sum, or none is wanted.
 
     max_seqlen, known to the host, says which kernels are needed; which one a sequence goes through is its own length's matter.
     """
@@ -228,19 +224,20 @@ def attend(q, k, v, cu_seqlens, max_seqlen, scale, key_bias=None, row_weights=No
     if not (total and max_seqlen):
         return context, None
     q, k, v = map(head_rows, (q, k, v))
-    limit, query_block = parts_of(q).values()
-    partials = q.new_empty((max(1, limit // query_block), heads, total), dtype=torch.float32) if importance else None
+    partials = q.new_empty((heads, total), dtype=torch.float32) if importance else None
     bias, weights = given(key_bias, context), given(row_weights, context)
     strides = tuple(x.stride(0) for x in (q, k, v))
     common = {"HEADS": heads, "HEAD_DIM": head_dim, "BLOCK_D": padded_head(head_dim), "BIAS": key_bias is not None,
               "PRECISION": dot_precision(q.dtype)}  # fmt: skip
     with on_device(q):
-        if limit:
-            short = tile("attend_short", q.dtype, head_dim)
-            attend_short[(sequences, heads, blocks(min(max_seqlen, limit), short.block_m))](
-                q, k, v, context, given(partials, context), cu_seqlens, bias, weights, total, *strides, scale,
-                IMPORTANCE=importance, WEIGHTS=row_weights is not None, **common, **short.arguments,
-            )  # fmt: skip
+        limit = 0
+        for short in short_forms(q.dtype, head_dim):
+            if max_seqlen > limit:
+                attend_short[(sequences, heads)](
+                    q, k, v, context, given(partials, context), cu_seqlens, bias, weights, total, *strides, scale,
+                    SHORTER=limit, IMPORTANCE=importance, WEIGHTS=row_weights is not None, **common, **short.arguments,
+                )  # fmt: skip
+            limit = short.block_n
         if max_seqlen > limit:
             lse = q.new_empty((heads, total), dtype=torch.float32) if importance else context
             long = tile("attend_long", q.dtype, head_dim)
@@ -260,10 +257,3 @@ def attend(q, k, v, cu_seqlens, max_seqlen, scale, key_bias=None, row_weights=No
 def head_rows(x):
     """x (T, N_h, d) as the kernels read it, with every row's heads contiguous: views of joined projections are, gradients may not be."""
     return x if x.stride(2) == 1 and x.stride(1) == x.shape[2] else x.contiguous()
-
-
-def parts_of(q):
-    """How the partial sums of q's importance are laid out: up to SHORT tokens a row for each BLOCK_M queries, else one."""
-    limit = short_limit(q.dtype, q.shape[2])
-    with on_device(q):  # tiles are the current GPU's
-        return {"SHORT": limit, "BLOCK_M": tile("attend_short", q.dtype, q.shape[2]).block_m if limit else 1}

@@ -3,6 +3,9 @@
 A row is one kernel at one head size. The table suits every architecture from sm_80 on (sm_86 and sm_89 have the least shared
 memory), and `FOR_ARCHITECTURE` says where a newer one takes another tile. Nothing spills, with one exception
 that `gpu.aot` names: `python -m tokprune_kernels.gpu.aot` compiles all of them and fails where that does not hold.
+
+`grad_keys` in float32 keeps to blocks of less than 64 keys. From 64 on Hopper multiplies with `wgmma`, and what triton 3.6 makes of
+three chained TF32 products there was wrong on an H100, other bits in every run.
 """
 
 from __future__ import annotations
@@ -17,13 +20,18 @@ from .._gpu import TILES_VARIABLE
 from .tiles import Key, LinearTile, Tile, read_tiles
 
 HALF, FULL = "16-bit", "fp32"
-# `attend_short` holds all keys of a head: its block_n is the longest text that it takes. Where it has no row (float32, whose tiles do not fit) all texts take `attend_long`.
+# The forms of `attend_short`, which holds all of a text's head: their blocks are the longest text that they take. What no form takes
+# (texts of large heads, in float32 of all but the smallest, whose tiles do not fit) goes through `attend_long`.
+SHORT_FORMS = ("attend_short_64", "attend_short_128")
 TILES: dict[Key, Tile] = {
-    ("attend_short", HALF, 16): Tile(64, 128, 4, 1),
-    ("attend_short", HALF, 32): Tile(64, 128, 4, 1),
-    ("attend_short", HALF, 64): Tile(64, 128, 4, 1),
-    ("attend_short", HALF, 128): Tile(64, 128, 8, 1),
-    ("attend_short", FULL, 16): Tile(64, 128, 8, 1),
+    ("attend_short_64", HALF, 16): Tile(64, 64, 4, 1),
+    ("attend_short_64", HALF, 32): Tile(64, 64, 4, 1),
+    ("attend_short_64", HALF, 64): Tile(64, 64, 4, 1),
+    ("attend_short_64", HALF, 128): Tile(64, 64, 4, 1),
+    ("attend_short_64", FULL, 16): Tile(64, 64, 8, 1),
+    ("attend_short_128", HALF, 16): Tile(128, 128, 4, 1),
+    ("attend_short_128", HALF, 32): Tile(128, 128, 4, 1),
+    ("attend_short_128", HALF, 64): Tile(128, 128, 8, 1),
     ("attend_long", HALF, 16): Tile(128, 64, 4, 3),
     ("attend_long", HALF, 32): Tile(128, 64, 4, 3),
     ("attend_long", HALF, 64): Tile(128, 64, 4, 3),
@@ -52,8 +60,8 @@ TILES: dict[Key, Tile] = {
     ("grad_keys", HALF, 32): Tile(64, 64, 4, 2),
     ("grad_keys", HALF, 64): Tile(32, 64, 8, 1),
     ("grad_keys", HALF, 128): Tile(32, 64, 8, 1),
-    ("grad_keys", FULL, 16): Tile(32, 64, 8, 1),
-    ("grad_keys", FULL, 32): Tile(16, 64, 8, 1),
+    ("grad_keys", FULL, 16): Tile(32, 32, 4, 1),
+    ("grad_keys", FULL, 32): Tile(16, 32, 8, 1),
     ("grad_keys", FULL, 64): Tile(16, 32, 8, 1),
     ("grad_keys", FULL, 128): Tile(16, 16, 8, 1),
 }
@@ -66,6 +74,7 @@ FOR_ARCHITECTURE: dict[int, dict[Key, Tile]] = {
         ("grad_queries", FULL, 64): Tile(32, 16, 4, 1),
     },
     90: {
+        ("attend_short_128", HALF, 64): Tile(128, 128, 4, 1),
         ("attend_long", HALF, 64): Tile(128, 64, 4, 3),
         ("attend_long", HALF, 128): Tile(128, 64, 8, 2),
         ("grad_queries", HALF, 64): Tile(64, 64, 4, 2),
@@ -74,10 +83,14 @@ FOR_ARCHITECTURE: dict[int, dict[Key, Tile]] = {
     },
 }
 LINEAR = "linear_rows"
+# From large to small. A product takes the first whose blocks give so many of the multiprocessors one, else the last.
 LINEAR_TILES: dict[Key, LinearTile] = {
-    (LINEAR, HALF, 0): LinearTile(128, 128, 64, 8, 8, 3),
-    (LINEAR, FULL, 0): LinearTile(64, 64, 32, 8, 8, 2),
+    (LINEAR, HALF, 0): LinearTile(128, 128, 64, 8, 8, 3, 2),
+    (LINEAR, HALF, 1): LinearTile(64, 64, 128, 8, 4, 3, 2),
+    (LINEAR, HALF, 2): LinearTile(64, 32, 128, 8, 4, 3, 1),
+    (LINEAR, FULL, 0): LinearTile(64, 64, 32, 8, 8, 2, 1),
 }
+BUSY = (1.0, 0.5, 0.0)
 HEAD_SIZES = (16, 32, 64, 128)
 # Taken instead of the shipped ones: those of the file that TOKPRUNE_GPU_TILES names, and what trials put here.
 OVERRIDES: dict[Key, Tile | LinearTile] = read_tiles(os.environ[TILES_VARIABLE], TILES | LINEAR_TILES) if os.environ.get(TILES_VARIABLE) else {}
@@ -102,6 +115,7 @@ def tile(kernel: str, dtype: torch.dtype, head_dim: int) -> Tile:
     return OVERRIDES.get(key) or tiles_of(architecture_here())[key]
 
 
+@cache
 def tiles_of(architecture: int) -> dict[Key, Tile]:
     """The table of a compute capability such as 90."""
     newer = (rows for first, rows in sorted(FOR_ARCHITECTURE.items()) if architecture >= first)
@@ -110,7 +124,12 @@ def tiles_of(architecture: int) -> dict[Key, Tile]:
 
 def architecture_here() -> int:
     """Compute capability of the current GPU; that of the table where there is none, and the interpreter runs."""
-    return _architecture(torch.cuda.current_device()) if torch.cuda.is_available() else 80
+    return _architecture(torch.cuda.current_device()) if _has_gpu() else 80
+
+
+@cache  # asked at every launch
+def _has_gpu() -> bool:
+    return torch.cuda.is_available()
 
 
 @cache
@@ -119,13 +138,24 @@ def _architecture(device: int) -> int:
     return 10 * major + minor
 
 
-def short_limit(dtype: torch.dtype, head_dim: int) -> int:
-    """The longest sequence of the one-pass kernel; 0 where all go through the other."""
-    one_pass = TILES.get(("attend_short", size_of(dtype), padded_head(head_dim)))
-    return one_pass.block_n if one_pass else 0
+def short_forms(dtype: torch.dtype, head_dim: int) -> list[Tile]:
+    """The tiles of the one-pass kernel, from short texts to long ones; none where all texts go through the other."""
+    size, head = size_of(dtype), padded_head(head_dim)
+    return [tile(form, dtype, head_dim) for form in SHORT_FORMS if (form, size, head) in TILES]
 
 
-def linear_tile(dtype: torch.dtype) -> LinearTile:
-    """The tile of `linear_rows`; `OVERRIDES` comes first."""
-    key = (LINEAR, size_of(dtype), 0)
+def linear_key(dtype: torch.dtype, rows: int, columns: int, processors: int) -> Key:
+    """Which row of `LINEAR_TILES` a product takes on a GPU of so many multiprocessors."""
+    size = size_of(dtype)
+    keys = [key for key in LINEAR_TILES if key[1] == size]
+    for key, busy in zip(keys, BUSY):
+        shipped = LINEAR_TILES[key]
+        if -(-rows // shipped.block_m) * -(-columns // shipped.block_n) >= busy * processors:
+            return key
+    return keys[-1]
+
+
+def linear_tile(dtype: torch.dtype, rows: int, columns: int, processors: int) -> LinearTile:
+    """The tile of `linear_rows` for a product; `OVERRIDES` comes first."""
+    key = linear_key(dtype, rows, columns, processors)
     return OVERRIDES.get(key) or LINEAR_TILES[key]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .attention import attend, parts_of
+from .attention import attend
 from .gather import gather_into, scatter_into
 from .linear import linear_into
 from .norm import add_layer_norm_into
@@ -128,7 +128,7 @@ def run_layer(
     context, partials = attend(q, k, v, alive.cu_seqlens, max_seqlen, rules.scale, importance=decides or reads)
     scores, stay = None, None  # stay: the context rows of the tokens that do
     if partials is not None:
-        scores = Scores(partials, rules.heads, parts_of(q), denominators)
+        scores = Scores(partials, denominators)
     if decides:
         decided = decide(scores, alive.cu_seqlens, *rules.rule(number), alive.protected, rules.protect_first)
         remove(alive, out, decided)

@@ -5,6 +5,8 @@ pass can be queued, or captured in a CUDA graph, before anyone knows how many to
 through an index, so that pruning moves no rows for it.
 """
 
+from functools import cache
+
 import torch
 import triton
 import triton.language as tl
@@ -17,9 +19,31 @@ _NONE, _GELU, _GELU_TANH = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
 
 
 @triton.jit
-def _activate(x, ACTIVATION: tl.constexpr):
+def _gelu_of_16_bits(x):
+    """x Phi(x) to 6e-5 (to 5e-6 of itself above 4.5), for results of 16 bits: (Phi(x) - 1/2) / x as a polynomial in x^2, minimax
+    on |x| <= 4.5. `tl.erf`, two polynomials and an exponential, took half as long as the product itself.
+    """
+    inner = tl.minimum(tl.maximum(x, -4.5), 4.5)
+    square = inner * inner
+    slope = -1.4003281e-12 * square + 1.69758166e-10
+    slope = slope * square - 9.19501097e-09
+    slope = slope * square + 2.95921723e-07
+    slope = slope * square - 6.36574441e-06
+    slope = slope * square + 9.7876029e-05
+    slope = slope * square - 0.00112270587
+    slope = slope * square + 0.00983327813
+    slope = slope * square - 0.0663372204
+    slope = slope * square + 0.398883909
+    return tl.where(x < -4.5, x * 0.0, x * (inner * slope + 0.5))
+
+
+@triton.jit
+def _activate(x, ACTIVATION: tl.constexpr, NARROW: tl.constexpr):
     if ACTIVATION == _GELU:
-        x = 0.5 * x * (1.0 + tl.erf(x * 0.7071067811865476))
+        if NARROW:
+            x = _gelu_of_16_bits(x)
+        else:
+            x = 0.5 * x * (1.0 + tl.erf(x * 0.7071067811865476))
     elif ACTIVATION == _GELU_TANH:
         inner = 0.7978845608028654 * (x + 0.044715 * x * x * x)
         x = x / (1.0 + tl.exp(-2.0 * inner))  # 0.5 x (1 + tanh(inner)), and no overflow that matters
@@ -64,7 +88,7 @@ def linear_rows(
             b = tl.load(weight_tile + first, mask=inside_k[:, None] & column_mask[None, :], other=0.0)
             sums = tl.dot(a, b, sums, input_precision=PRECISION)
         sums += tl.load(bias + own_columns, mask=column_mask, other=0.0).to(tl.float32)[None, :]
-        sums = _activate(sums, ACTIVATION)
+        sums = _activate(sums, ACTIVATION, out.dtype.element_ty != tl.float32)
         places = own_rows[:, None].to(tl.int64) * columns + own_columns[None, :]
         tl.store(out + places, sums.to(out.dtype.element_ty), mask=row_mask[:, None] & column_mask[None, :])
 
@@ -80,9 +104,10 @@ def linear_into(out, x, weight, bias, activation=0, count=None, index=None):
     rows, columns = out.shape
     if not rows:
         return
-    shape = linear_tile(x.dtype)
+    here = processors(x.device)
+    shape = linear_tile(x.dtype, rows, columns, here)
     tiles = blocks(rows, shape.block_m) * blocks(columns, shape.block_n)
-    programs = min(tiles, _processors(x.device))
+    programs = min(tiles, shape.programs * here)
     with on_device(x):
         linear_rows[(programs,)](
             x, weight, bias, out, given(index, out), given(count, out), rows, x.shape[0], columns, x.shape[1], x.stride(0),
@@ -91,6 +116,7 @@ def linear_into(out, x, weight, bias, activation=0, count=None, index=None):
         )  # fmt: skip
 
 
-def _processors(device: torch.device) -> int:
-    """Programs that run at once: one for each multiprocessor."""
+@cache
+def processors(device: torch.device) -> int:
+    """Multiprocessors of a GPU."""
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 4

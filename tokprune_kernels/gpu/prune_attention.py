@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 
 from ._bounds import sequence_bounds
-from .attention import attend, parts_of, summed_partials
+from .attention import attend, summed_partials
 from .decision import BLOCK, COUNT_BLOCK, RANK_BLOCK, flag_by_rule, halves, place_rows
 from .gather import gather_into
 from .launching import ROW_COUNTS, given, live_rows, on_device
@@ -20,7 +20,7 @@ from .launching import ROW_COUNTS, given, live_rows, on_device
 @triton.jit(do_not_specialize=ROW_COUNTS)
 def score_and_flag(
     partials, importance, flags, counts, cu_seqlens, denominators, protected, total, value, value_low,
-    HEADS: tl.constexpr, SHORT: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK: tl.constexpr, DENOMINATORS: tl.constexpr,
+    HEADS: tl.constexpr, BLOCK: tl.constexpr, DENOMINATORS: tl.constexpr,
     TOPK: tl.constexpr, PROTECTED: tl.constexpr, PROTECT_FIRST: tl.constexpr,
 ):  # fmt: skip
     """Grid (B): importance (T,) float32 out of its partial sums, then `decision.flag_rows` of it in the same program."""
@@ -32,7 +32,7 @@ def score_and_flag(
     for first in range(0, length, BLOCK):
         offsets = first + tl.arange(0, BLOCK)
         mask = offsets < length
-        received = summed_partials(partials, start, offsets, mask, length, total, HEADS, SHORT, BLOCK_M)
+        received = summed_partials(partials, start, offsets, mask, total, HEADS)
         tl.store(importance + start + offsets, received / (HEADS * denominator), mask=mask)
     tl.debug_barrier()  # what follows reads what other threads of the program wrote
     count = flag_by_rule(
@@ -60,7 +60,7 @@ def prune_attention(
     if partials is None:  # no token at all
         return context, residual.clone(), q.new_empty(0, dtype=torch.float32), cu_seqlens[:0].clone(), cu_seqlens.clone()
     rule = (threshold, keep_ratio, protected, protect_first)
-    decided = decide(Scores(partials, q.shape[1], parts_of(q), denominators), cu_seqlens, *rule)
+    decided = decide(Scores(partials, denominators), cu_seqlens, *rule)
     kept_context, kept_residual = context.new_empty(context.shape), residual.new_empty(residual.shape)
     for out, x in ((kept_context, context), (kept_residual, residual)):
         gather_into(out, x, decided.keep_idx, decided.cu_seqlens[-1:])
@@ -70,17 +70,15 @@ def prune_attention(
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What is left to add up to the importance: partials (blocks, N_h, T), N_h, their layout (`parts_of`), denominators (B,) or None."""
+    """What is left to add up to the importance: partials (N_h, T), and denominators (B,) or None."""
 
     partials: torch.Tensor
-    heads: int
-    parts: dict[str, int]
     denominators: torch.Tensor | None
 
 
 def decide(scores, cu_seqlens, threshold, keep_ratio, protected, protect_first):
     """Who stays by exactly one of the two rules: a Decision, without a host sync."""
-    total, sequences = scores.partials.shape[2], cu_seqlens.shape[0] - 1
+    (heads, total), sequences = scores.partials.shape, cu_seqlens.shape[0] - 1
     importance, flags = (scores.partials.new_empty(total, dtype=dtype) for dtype in (torch.float32, torch.int8))
     keep_idx, counts = cu_seqlens.new_empty(total), cu_seqlens.new_empty(sequences)
     new_cu_seqlens = cu_seqlens.new_empty(sequences + 1)
@@ -89,7 +87,7 @@ def decide(scores, cu_seqlens, threshold, keep_ratio, protected, protect_first):
     with on_device(flags):
         score_and_flag[(sequences,)](
             scores.partials, importance, flags, counts, cu_seqlens, given(scores.denominators, importance),
-            given(protected, flags).view(torch.int8), total, value, value_low, HEADS=scores.heads, **scores.parts,
+            given(protected, flags).view(torch.int8), total, value, value_low, HEADS=heads,
             BLOCK=RANK_BLOCK if topk else BLOCK, DENOMINATORS=scores.denominators is not None, TOPK=topk,
             PROTECTED=protected is not None, PROTECT_FIRST=protect_first,
         )  # fmt: skip

@@ -28,7 +28,9 @@ class Tile:
 
 @dataclass(frozen=True)
 class LinearTile:
-    """Rows, columns and inner steps of a tile of a product; row blocks that are worked on together; warps; tiles fetched ahead."""
+    """Rows, columns and inner steps of a tile of a product; row blocks that are worked on together; warps; tiles fetched ahead;
+    programs that share out the tiles, for each multiprocessor.
+    """
 
     block_m: int
     block_n: int
@@ -36,6 +38,7 @@ class LinearTile:
     group: int
     num_warps: int
     num_stages: int
+    programs: int
 
     @property
     def arguments(self) -> dict[str, int]:
@@ -44,7 +47,7 @@ class LinearTile:
         return {**sizes, "num_warps": self.num_warps, "num_stages": self.num_stages}
 
 
-# (kernel, size of elements, padded head size); a product has no heads: 0.
+# (kernel, size of elements, padded head size); a product has no heads: its number among the tiles, from large to small.
 Key = tuple[str, str, int]
 Table = Mapping[Key, Tile | LinearTile]
 
@@ -66,7 +69,7 @@ def read_tiles(path: str | Path, shipped: Table) -> dict[Key, Tile | LinearTile]
     """The tiles of a file.   shipped: rows that a file may replace.
 
     Raises ValueError, which names the file and the row, for a file that is not such a table, a row that nothing ships, a size that
-    is not a power of two from 16 on (warps, row blocks and stages: from 1 on), or an `attend_short` for another longest text.
+    is not a power of two from 16 on (warps, row blocks, programs and stages: from 1 on), or an `attend_short` for another longest text.
     """
     try:
         rows = json.loads(Path(path).read_text(encoding="utf-8"))["tiles"]
@@ -91,6 +94,7 @@ def _entry(row: dict, shipped: Table) -> tuple[Key, Tile | LinearTile]:
         if type(value) is not int or value < least or (name != "num_stages" and value & (value - 1)):
             raise ValueError(f"the row of {key} has {name} {value!r}: it must be a power of two of at least {least}")
     tile = kind(**values)
-    if key[0] == "attend_short" and tile.block_n != shipped[key].block_n:
-        raise ValueError(f"the row of {key} has block_n {tile.block_n}: it is the longest text of that kernel, {shipped[key].block_n}")
+    longest = shipped[key].block_n
+    if key[0].startswith("attend_short") and (tile.block_m, tile.block_n) != (longest, longest):
+        raise ValueError(f"the row of {key} has blocks of {tile.block_m} and {tile.block_n}: both are its longest text, {longest}")
     return key, tile

@@ -23,7 +23,7 @@ from .._gpu import TILES_VARIABLE
 from . import configs
 from .attention import attn_importance
 from .attention_backward import attn_importance_backward
-from .linear import linear_into
+from .linear import linear_into, processors
 from .tiles import Key, LinearTile, Tile, read_tiles, tuned_file, write_tiles
 
 # A tile that is not faster by this much is within the noise: the shipped one stays.
@@ -96,8 +96,9 @@ def tiles_like(shipped: Tile) -> Iterator[Tile]:
 
 def linear_tiles_like(shipped: LinearTile) -> Iterator[LinearTile]:
     """What is tried in place of a product's."""
-    for rows, columns, inner, warps, stages in itertools.product((64, 128, 256), (64, 128, 256), (32, 64), (4, 8), (2, 3, 4)):
-        candidate = LinearTile(rows, columns, inner, shipped.group, warps, stages)
+    sizes = itertools.product((64, 128, 256), (32, 64, 128, 256), (32, 64, 128), (4, 8), (2, 3, 4), (1, 2))
+    for rows, columns, inner, warps, stages, programs in sizes:
+        candidate = LinearTile(rows, columns, inner, shipped.group, warps, stages, programs)
         if rows * columns <= 128 * 256 and shipped != candidate:
             yield candidate
 
@@ -106,20 +107,24 @@ def trials(head_dim: int, heads: int, lengths: torch.Tensor, dtype: torch.dtype,
     """Every kernel that has a tile for this head size, on texts of these lengths; short ones for the one-pass kernel."""
     shipped = configs.tiles_of(configs.architecture_here())
     size, head = configs.size_of(dtype), configs.padded_head(head_dim)
-    limit = configs.short_limit(dtype, head_dim)
-    attention = {"attend_short": False, "attend_long": False, "column_sums": False, "grad_queries": True, "grad_keys": True}
+    attention = {**dict.fromkeys(configs.SHORT_FORMS, False), "attend_long": False, "column_sums": False, "grad_queries": True, "grad_keys": True}
     for kernel, backward in attention.items():
         tile = shipped.get((kernel, size, head))
         if tile is None:
             continue
         candidates = tiles_like(tile)
-        if kernel == "attend_short":
-            candidates = (replace(tile, block_m=one.block_m, num_warps=one.num_warps) for one in candidates if one.block_n == tile.block_n)
-        of = lengths.clamp(max=limit) if kernel == "attend_short" else lengths
+        of = lengths
+        if kernel in configs.SHORT_FORMS:
+            candidates, of = [replace(tile, num_warps=warps) for warps in (2, 4, 8)], lengths.clamp(max=tile.block_n)
         yield Trial((kernel, size, head), tile, dict.fromkeys(candidates), _attention(head_dim, heads, of, dtype, device, seed, backward))
-    key = (configs.LINEAR, size, 0)
-    tile = configs.LINEAR_TILES[key]
-    yield Trial(key, tile, linear_tiles_like(tile), _product(head_dim * heads, int(lengths.sum()), dtype, device, seed))
+    width, total = head_dim * heads, int(lengths.sum())
+    found = set()
+    for rows in (total, *(2**power for power in range(12, 3, -1))):  # the largest product that takes each tile
+        key = configs.linear_key(dtype, rows, 4 * width, processors(torch.device(device)))
+        if key not in found:
+            found.add(key)
+            tile = configs.LINEAR_TILES[key]
+            yield Trial(key, tile, linear_tiles_like(tile), _product(width, rows, dtype, device, seed))
 
 
 def _attention(head_dim, heads, lengths, dtype, device, seed, backward) -> Callable[[], tuple[torch.Tensor, ...]]:

@@ -18,8 +18,19 @@ OPS = SimpleNamespace(**{name: getattr(torch.ops.tokprune, name).default for nam
 REFERENCE = SimpleNamespace(**{name: getattr(reference, name) for name in NAMES})
 
 
+# Rows from which an activation is worth a product of ours: apart it reads and writes the widest of all activations once more, which
+# on an H100 takes longer than cuBLAS is ahead of us. For fewer rows the host, which launches torch's kernels faster, is what counts.
+FUSED_ROWS = 4096
+
+
 def _linear(x: Tensor, weight: Tensor, bias: Tensor, out_features: int, activation: int = 0) -> Tensor:
-    """torch's linear layer and an activation by its code, in the place of `packed_linear`."""
+    """A linear layer on a GPU and an activation by its code, in the place of `packed_linear`."""
+    if activation and x.shape[0] >= FUSED_ROWS and x.element_size() == 2 and x.is_cuda and not torch.compiler.is_compiling():
+        from ..gpu.linear import linear_into
+
+        out = x.new_empty(x.shape[0], out_features)
+        linear_into(out, x, weight, bias, activation)
+        return out
     return FUNCTIONS[activation](functional.linear(x, weight, bias))
 
 

@@ -20,7 +20,7 @@ from ..layers.loop import Alive, Run, run_layers
 from ..layers.packed import PackedLayers, PackedStack
 from ..layers.recorder import HiddenStates, Recorder
 from ..layers.soft import run_soft_layers
-from ..layers.without_sync import GRAPH_PLACES, MODES, GraphEncoder, available
+from ..layers.without_sync import GRAPH_PLACES_DENSE, GRAPH_PLACES_PRUNED, MODES, GraphEncoder, available
 from ..packing import first_rows
 from ..pruning_config import PruningConfig
 from .adapters import Adapter
@@ -64,7 +64,7 @@ class PrunedEncoder(nn.Module):
 
         "exact": tokens are counted on the host, once for the input and once for each layer that prunes; any size, library products.
         "graph": the host never waits; one CUDA graph for each size of batch, with room for all its padding.
-        "auto" (default): "graph" for small batches (layers.without_sync.GRAPH_PLACES), where launches and waiting take the time.
+        "auto" (default): "graph" for 16-bit batches (layers.without_sync.GRAPH_PLACES_*) where launches and waiting take the time.
 
         Raises ValueError for another mode.
         """
@@ -81,9 +81,8 @@ class PrunedEncoder(nn.Module):
         weight = next(self.layer.parameters())
         inference = not (self.training or torch.is_grad_enabled() or torch.compiler.is_compiling())
         asked = call.output_pruning or call.soft_pruning is not None or call.output_hidden_states not in (None, False)
-        wanted = self.gpu_mode == "graph" or (
-            weight.dtype != torch.float32 and tokens.shape[0] * tokens.shape[1] <= GRAPH_PLACES
-        )
+        places = GRAPH_PLACES_DENSE if self.pruning.is_dense else GRAPH_PLACES_PRUNED
+        wanted = self.gpu_mode == "graph" or (weight.dtype != torch.float32 and tokens.shape[0] * tokens.shape[1] <= places)
         head_dim = self.config.hidden_size // self.config.num_attention_heads
         return (
             wanted
