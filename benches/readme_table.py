@@ -1,4 +1,4 @@
-"""Write the README's results and training sections from the committed results: python benches/readme_table.py
+"""Write the README's results, GPU and training sections from the committed results: python benches/readme_table.py
 
 With --check nothing is written; the exit code says whether the README is up to date.
 """
@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from cells import NOTHING, share, table, times
+from gpu_table import gpu_section
 from presentation import DTYPES, HERE, LABELS, RESULTS, ModelResults, Row, machine, read
 from training.section import training_section
 
@@ -205,7 +206,7 @@ def results_section(results: Path = RESULTS) -> str:
     return "\n\n".join("\n".join(lines) for lines in paragraphs if lines)
 
 
-SECTIONS = {"results": results_section, "training": training_section}
+SECTIONS = {"results": results_section, "gpu": gpu_section, "training": training_section}
 
 
 def updated(text: str) -> str:

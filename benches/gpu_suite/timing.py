@@ -7,29 +7,46 @@ from collections.abc import Callable, Mapping
 import torch
 
 
-def time_on_gpu(contenders: Mapping[str, Callable[[], object]], rounds: int = 15, inner: int = 10) -> dict[str, float]:
+def time_on_gpu(
+    contenders: Mapping[str, Callable[[], object]], rounds: int = 15, inner: int = 10, graphs: bool = False
+) -> dict[str, float]:
     """Median milliseconds of a call of each contender; `inner` calls are queued between two events, rounds take turns.
 
     Each round goes through the contenders in an order of its own. A call that is launched more slowly than it runs is timed with
-    its launches, as its user would wait for them.
+    its launches, as its user would wait for them; with `graphs` the calls are recorded in a CUDA graph, which launches them itself.
     """
     samples: dict[str, list[float]] = {name: [] for name in contenders}
     for call in contenders.values():
         for _ in range(3):
             call()
     torch.cuda.synchronize()
+    queues = {name: _recorded(call, inner) if graphs else _repeated(call, inner) for name, call in contenders.items()}
     shuffle = random.Random(0)
     for _ in range(rounds):
         for name in shuffle.sample(list(contenders), len(contenders)):
             start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             torch.cuda.synchronize()
             start.record()
-            for _ in range(inner):
-                contenders[name]()
+            queues[name]()
             end.record()
             end.synchronize()
             samples[name].append(start.elapsed_time(end) / inner)
     return {name: statistics.median(values) for name, values in samples.items()}
+
+
+def _repeated(call: Callable[[], object], times: int) -> Callable[[], None]:
+    def run():
+        for _ in range(times):
+            call()
+
+    return run
+
+
+def _recorded(call: Callable[[], object], times: int) -> Callable[[], None]:
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        _repeated(call, times)()
+    return graph.replay
 
 
 def peaks(dtype: torch.dtype) -> tuple[float, float]:
