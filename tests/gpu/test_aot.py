@@ -32,8 +32,12 @@ def test_every_shipped_kernel_compiles(compiled, arch):
 def test_what_is_wrong_is_said():
     pytest.importorskip("triton", reason="needs triton")
     from tokprune_kernels.gpu.aot import Compiled, Variant, complaints
+    from tokprune_kernels.gpu.attention_backward import grad_keys
 
     variant = Variant(None, "", "bf16", {}, multiplies=True)
     assert complaints(variant, Compiled(128, 0, 1024, True), 80) == []
     found = complaints(variant, Compiled(255, 24, 200 * 1024, False), 80)
     assert [text.split()[0] for text in found] == ["spills", "needs", "does"]
+    by_wgmma = Compiled(128, 0, 1024, True, wgmma=True)
+    assert complaints(Variant(grad_keys, "", "bf16", {}, multiplies=True), by_wgmma, 90) == []
+    assert complaints(Variant(grad_keys, "", "fp32", {}, multiplies=True), by_wgmma, 90)[0].startswith("multiplies float32 by wgmma")

@@ -80,6 +80,7 @@ class Compiled:
     spills: int
     shared: int
     tensor_cores: bool
+    wgmma: bool = False
 
 
 def variants(arch: int) -> Iterator[Variant]:
@@ -160,7 +161,8 @@ def compile_variant(variant: Variant, arch: int) -> Compiled:
     kernel = triton.compile(variant.source(), target=GPUTarget("cuda", arch, 32), options=options)
     ptx = kernel.asm["ptx"]
     registers, spills = _resources(ptx, arch)
-    return Compiled(registers, spills, kernel.metadata.shared, bool(re.search(r"\b(wgmma\.mma_async|mma\.sync)", ptx)))
+    wgmma = "wgmma.mma_async" in ptx
+    return Compiled(registers, spills, kernel.metadata.shared, wgmma or "mma.sync" in ptx, wgmma)
 
 
 def _resources(ptx: str, arch: int) -> tuple[int, int]:
@@ -186,6 +188,8 @@ def complaints(variant: Variant, compiled: Compiled, arch: int) -> list[str]:
         found.append(f"spills {compiled.spills} bytes")
     if compiled.shared > SHARED_MEMORY[arch]:
         found.append(f"needs {compiled.shared} bytes of shared memory, sm_{arch} has {SHARED_MEMORY[arch]}")
+    if compiled.wgmma and variant.kernel is attention_backward.grad_keys and variant.elements == "fp32":
+        found.append("multiplies float32 by wgmma, which was wrong on an H100 (configs.py)")
     if variant.multiplies and not compiled.tensor_cores:
         found.append("does not use the tensor cores")
     return found
