@@ -24,9 +24,10 @@ _STUDENT = "--lr 6e-5 --freeze-embeddings --dropout 0 --distillation 0.9 --state
 _SENTENCES = f"--min-length 16 --joined 60000 {_STUDENT} --batch 48"
 # Early layers that know which tokens matter are worth more than a third epoch.
 _SST2 = f"--soft-epochs 0.28 --epochs 2 --importance-distillation 100 {_SENTENCES}"
-# MRPC has 4,080 pairs: turned round, and put together anew, they are eight times as many. Which tokens of a pair matter is said
-# better by gradients than by attention: in the mean over the layers it ranks worse there than each layer's own.
-_MRPC = f"--soft-epochs 0.3 --epochs 2 --joined 30000 --importance-distillation 100 --importance-from saliency {_STUDENT}"
+# MRPC has 4,080 pairs: turned round, and put together anew, they are many times as many, and the more the better: after the same
+# steps on 8,000 pairs and on 34,000 the pruned model's answers were 0.25 and 0.18 (KL) from the dense model's. Which tokens of a pair
+# matter is said better by gradients than by attention: in the mean over the layers it ranks worse there than each layer's own.
+_MRPC = f"--soft-epochs 0.11 --epochs 2 --joined 90000 --importance-distillation 100 --importance-from saliency {_STUDENT}"
 # Half the batch of the dense model's training: what is learned in 0.3 epochs wants steps more than it wants smooth ones.
 _20NEWS = f"--soft-epochs 0.3 --epochs 2.5 --batch 16 --importance-distillation 100 {_STUDENT}"
 # Fewer steps than on the others, or longer texts, want faster thresholds, gates and multipliers.

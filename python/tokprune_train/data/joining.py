@@ -8,7 +8,7 @@ import torch
 
 # Marks a row whose label is still to come from the teacher.
 UNLABELLED = "unlabelled"
-# Share of the tokens of a text that are replaced.
+# Share of the tokens of a text that are replaced, in pairs the mean of shares between 0 and twice that.
 REPLACED = 0.2
 
 
@@ -17,9 +17,10 @@ def joined_texts(rows: Sequence[dict], long_rows: Sequence[dict], count: int, ma
 
     Of single texts, by turns: two of `rows`, one after the other; the first part of one of `long_rows` with the last part of
     another, cut such that the result is about as long as they are; and one of `long_rows` with a fifth of its tokens replaced by
-    another's. Of pairs: a pair of `rows` the other way round; a pair with a fifth of the tokens of both texts replaced by another
-    pair's; and a text beside itself with two fifths replaced. Texts of two pairs beside one another would teach little: that they
-    do not belong together is plain. Too long pairs are cut at the longer text.
+    another's. Of pairs: a pair of `rows` the other way round; a pair with some of the tokens of both texts replaced by another
+    pair's; and a text beside itself with more of them replaced and some lost, so that the two do not lie word beside word. Texts of
+    two pairs beside one another would teach little: that they do not belong together is plain. Too long pairs are cut at the
+    longer text.
 
     rows: see data.encoding.encode, with the tokenizer's tokens around and between the texts; token_type_ids tell pairs.
     long_rows: those of them that are as long as what the model is for.
@@ -66,6 +67,16 @@ def _replacing(tokens: list[int], others: list[int], share: float, generator: to
     return [others[at] if change else token for token, change, at in zip(tokens, changes.tolist(), drawn, strict=True)]
 
 
+def _losing(tokens: list[int], share: float, generator: torch.Generator) -> list[int]:
+    """The tokens without about `share` of them, but never without all."""
+    stay = torch.rand(len(tokens), generator=generator) >= share
+    return [token for token, stays in zip(tokens, stay.tolist(), strict=True) if stays] or tokens[:1]
+
+
+def _up_to(most: float, generator: torch.Generator) -> float:
+    return most * float(torch.rand((), generator=generator))
+
+
 def _turned(first: dict, second: dict, max_length: int, generator: torch.Generator) -> dict:
     one, other = _texts(first)
     return _pair(other, one, first, max_length)
@@ -73,13 +84,14 @@ def _turned(first: dict, second: dict, max_length: int, generator: torch.Generat
 
 def _both_replaced(first: dict, second: dict, max_length: int, generator: torch.Generator) -> dict:
     others = sum(_texts(second), [])
-    one, other = (_replacing(text, others, REPLACED, generator) for text in _texts(first))
+    one, other = (_replacing(text, others, _up_to(2 * REPLACED, generator), generator) for text in _texts(first))
     return _pair(one, other, first, max_length)
 
 
 def _beside_itself(first: dict, second: dict, max_length: int, generator: torch.Generator) -> dict:
     text = _texts(first)[int(torch.randint(2, (), generator=generator))]
-    return _pair(text, _replacing(text, sum(_texts(second), []), 2 * REPLACED, generator), first, max_length)
+    other = _losing(text, _up_to(2 * REPLACED, generator), generator)
+    return _pair(text, _replacing(other, sum(_texts(second), []), _up_to(4 * REPLACED, generator), generator), first, max_length)
 
 
 _OF_PAIRS = (_turned, _both_replaced, _beside_itself)
