@@ -17,7 +17,7 @@ from .modules import LayerModules
 from .packed_layer import PackedLayer
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class WholeEncoder:
     """What the `encoder` op needs of the layers: their packed tensors in its order, and the numbers that they share."""
 

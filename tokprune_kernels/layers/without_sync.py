@@ -54,47 +54,55 @@ class GraphEncoder:
 
     def __init__(self) -> None:
         self._graphs = None  # made by the first run, which imports triton
+        self._whole: WholeEncoder | None = None
         self._making = threading.Lock()
 
     def __reduce__(self):
         return GraphEncoder, ()
 
     def clear(self) -> None:
-        """Give up the graphs: they hold the addresses of weights."""
-        if self._graphs is not None:
-            self._graphs.clear()
+        """Give up the graphs and their weights."""
+        with self._making:
+            self._whole = None
+            if self._graphs is not None:
+                self._graphs.clear()
 
     def run(
         self, whole: WholeEncoder, x: Tensor, batch: PackedBatch, pruning: PruningConfig, protected: Tensor | None,
         first_only: bool,
-    ) -> Tensor:  # fmt: skip
-        """Embedded x (T, H) -> the restored (B, L, H), or with first_only (B, H), each text's first token alone."""
+    ) -> tuple[Tensor | None, Tensor]:  # fmt: skip
+        """Embedded x (T, H) -> the restored (B, L, H), None with first_only; and each text's first token alone (B, H), zeros without one."""
         from ..gpu.encoder import LayerTensors, Rules, run_encoder
         from ..gpu.graphs import GraphCache
 
         with self._making:
             if self._graphs is None:
                 self._graphs = GraphCache()
+            if whole is not self._whole:  # graphs of weights that have changed since will not be asked for again
+                self._graphs.clear()
+                self._whole = whole
         values = () if pruning.is_dense else tuple(pruning.values)
         rules = Rules(
             whole.heads, whole.scale, whole.activation, tuple(whole.eps), values, pruning.criterion == "topk",
             pruning.position == "before_layer", pruning.protect_first,
         )  # fmt: skip
-        layers = [LayerTensors(*whole.weights[at : at + 12]) for at in range(0, len(whole.weights), 12)]
-        longest = _rounded(batch.length)
+        longest, room = _rounded(batch.length), x.shape[0]
         optional = {"denominators": score_denominators(pruning, batch) if values else None, "protected": protected}
         names = [name for name, value in optional.items() if value is not None]
 
         def forward(x: Tensor, cu_seqlens: Tensor, token_idx: Tensor, *given: Tensor) -> Tensor:
-            out = torch.zeros_like(x)
-            run_encoder(layers, rules, x, cu_seqlens, longest, token_idx, out, **dict(zip(names, given, strict=True)))
-            return out
+            """The room's states and behind them the first tokens', or those alone: recorded too, they cost the host nothing."""
+            layers = [LayerTensors(*whole.weights[at : at + 12]) for at in range(0, len(whole.weights), 12)]
+            out = x.new_zeros(room + batch.batch, x.shape[1])
+            states, firsts = out.split((room, batch.batch))
+            run_encoder(layers, rules, x, cu_seqlens, longest, token_idx, states, **dict(zip(names, given, strict=True)))
+            # The last text's start may lie past all rows; what an empty text has there is another's.
+            places = token_idx.index_select(0, cu_seqlens[:-1].clamp(max=room - 1))
+            torch.mul(states.index_select(0, places), (cu_seqlens.diff() > 0)[:, None], out=firsts)
+            return firsts if first_only else out
 
-        key = (rules, longest, tuple(names), tuple(t.data_ptr() for t in whole.weights))
+        key = (whole, rules, longest, tuple(names), first_only)
         inputs = (x, batch.cu_seqlens, batch.token_idx, *(optional[name] for name in names))
         out = self._graphs.run(key, forward, inputs)
-        if not first_only:
-            return out[: batch.batch * batch.length].view(batch.batch, batch.length, -1)
-        starts, live = batch.cu_seqlens[:-1].long(), batch.lengths > 0
-        places = batch.token_idx[starts.clamp(max=max(x.shape[0] - 1, 0))]
-        return out.index_select(0, places) * live[:, None]
+        states = None if first_only else out[: batch.batch * batch.length].view(batch.batch, batch.length, -1)
+        return states, out[-batch.batch :]

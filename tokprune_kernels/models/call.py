@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..layers.recorder import PruningOutput
 from ..layers.soft import SoftPruning
+from ..layers.whole import WholeEncoder
 from ..packing import PackedBatch
 
 # The keyword argument that carries it: transformers hands unknown ones down to the encoder. So no global and no attribute
@@ -25,7 +26,9 @@ class Call:
     soft_pruning: weighs tokens in place of removing them (training), or None.
     return_dict: whether the output is wanted as a dict or as a tuple.
     batch, protected ((T,) bool or None): of the packed input, set before the base model runs.
+    whole: the layers of a call without a host sync, found when that was decided; None in other calls.
     hidden_states (num_layers + 1 of (B, L, H)), pruning: set by the encoder if wanted.
+    first: (B, H), the states of the texts' first live tokens, where the encoder gives them beside all states.
     """
 
     by_head: bool = False
@@ -36,5 +39,7 @@ class Call:
     return_dict: bool = True
     batch: PackedBatch | None = None
     protected: Tensor | None = None
+    whole: WholeEncoder | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     pruning: PruningOutput | None = None
+    first: Tensor | None = None

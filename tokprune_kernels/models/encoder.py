@@ -73,7 +73,7 @@ class PrunedEncoder(nn.Module):
         self.gpu_mode = mode
 
     def runs_without_sync(self, call: Call, tokens: Tensor) -> bool:
-        """Whether a call with this input, (B, L) or (B, L, H), is to be packed and run without a host sync."""
+        """Whether a call with this input, (B, L) or (B, L, H), is to be packed and run without a host sync; call.whole is set then."""
         if self.gpu_mode == "exact" or self.is_frozen or not available(tokens.device) or not tokens.numel():
             return False
         if tokens.shape[1] > self.config.max_position_embeddings:  # of the padding; the texts, which only the device knows, may fit
@@ -84,14 +84,15 @@ class PrunedEncoder(nn.Module):
         places = GRAPH_PLACES_DENSE if self.pruning.is_dense else GRAPH_PLACES_PRUNED
         wanted = self.gpu_mode == "graph" or (weight.dtype != torch.float32 and tokens.shape[0] * tokens.shape[1] <= places)
         head_dim = self.config.hidden_size // self.config.num_attention_heads
-        return (
+        if (
             wanted
             and inference
             and not asked
             and not torch.is_autocast_enabled(tokens.device.type)
             and select_kernels(weight, head_dim) is OPS
-            and self._gpu_stack(weight).whole is not None
-        )
+        ):
+            call.whole = self._gpu_stack(weight).whole
+        return call.whole is not None
 
     def _gpu_stack(self, x: Tensor) -> PackedStack:
         return self.packed_layers.get(self.layer, self.adapter.layer_modules, x.dtype, GPU_LAYOUT, x.device.type)
@@ -151,12 +152,11 @@ class PrunedEncoder(nn.Module):
         return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=output)
 
     def _run_without_sync(self, x: Tensor, call: Call) -> Tensor:
-        first_only = call.pooled_only and self.pruning.protect_first
-        whole = self._gpu_stack(x).whole
-        if whole is None:
+        if call.whole.weights[0].dtype != x.dtype:
             raise TypeError(f"the embeddings are {x.dtype}, the layers are not: convert the whole model to one dtype with model.to(dtype)")
-        states = self.graphs.run(whole, x, call.batch, self.pruning, call.protected, first_only)
-        return states[:, None] if first_only else states
+        first_only = call.pooled_only and self.pruning.protect_first
+        states, call.first = self.graphs.run(call.whole, x, call.batch, self.pruning, call.protected, first_only)
+        return call.first[:, None] if first_only else states
 
     def _runs_packed(self, x: Tensor) -> bool:
         return (

@@ -74,7 +74,7 @@ def leave_base(base: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any
     states, batch = output.last_hidden_state, call.batch
     restored = states.shape[1] == batch.length
     if restored and not batch.starts_at_zero and base.encoder.adapter.pools_first_token(base):
-        output["pooler_output"] = base.pooler(_first_live(states, batch))
+        output["pooler_output"] = base.pooler(_first_live(states, batch) if call.first is None else call.first[:, None])
     return output if call.by_head else _close(output, call)
 
 
