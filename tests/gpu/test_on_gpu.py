@@ -5,14 +5,19 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-import tokprune_kernels as tk
-import tokprune_kernels.ops  # noqa: F401  (defines torch.ops.tokprune)
-from tests.ops.samples import GENERATORS
-from tokprune_kernels import reference
-from tokprune_kernels.gpu.graphs import RECORDED_AT_WHEN_FULL
-from tokprune_kernels.ops.registration import GPU_MODULES
+pytest.importorskip("triton", reason="needs triton")
 
-from .comparing import TOLERANCES, call, comparable, difference, largest_head, widened
+import tokprune_kernels as tk  # noqa: E402
+import tokprune_kernels.ops  # noqa: E402, F401  (defines torch.ops.tokprune)
+from tests.ops.samples import GENERATORS  # noqa: E402
+from tokprune_kernels import reference  # noqa: E402
+from tokprune_kernels.gpu.graphs import RECORDED_AT_WHEN_FULL  # noqa: E402
+from tokprune_kernels.gpu.linear import linear_into  # noqa: E402
+from tokprune_kernels.layers.kernels import FUSED_ROWS  # noqa: E402
+from tokprune_kernels.ops.registration import GPU_MODULES  # noqa: E402
+from tokprune_kernels.reference.linear import ACTIVATIONS, FUNCTIONS  # noqa: E402
+
+from .comparing import TOLERANCES, call, comparable, difference, largest_head, widened  # noqa: E402
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 CASES = [(name, dtype) for name in GPU_MODULES for dtype in TOLERANCES if comparable(name, dtype)]
@@ -128,3 +133,29 @@ def test_padding_past_the_positions(model):
         model.set_gpu_mode("graph")
         output = model(**inputs([40, 3], length)).last_hidden_state
     assert output.shape[1] == length and bool(output[0, :40].isfinite().all())
+
+
+@pytest.mark.parametrize("rows", [5000, 700, 130, 3])
+@pytest.mark.parametrize("activation", ACTIVATIONS.values(), ids=ACTIVATIONS)
+def test_products(rows, activation):
+    """By every tile, with some rows through an index and some past the count, which are left alone."""
+    generator = torch.Generator().manual_seed(0)
+    x, weight, bias = (torch.randn(*size, generator=generator) for size in ((rows + 7, 192), (768, 192), (768,)))
+    x, weight, bias = (given.to("cuda", torch.float16) for given in (x, weight / 14, bias))
+    index = torch.randperm(rows + 7, generator=generator)[:rows].int().cuda()
+    out, count = x.new_full((rows, 768), 9.0), torch.tensor([rows - 2], device="cuda", dtype=torch.int32)
+    linear_into(out, x, weight, bias, activation, count, index)
+    expected = FUNCTIONS[activation](torch.nn.functional.linear(x.double()[index[:-2].long()], weight.double(), bias.double()))
+    assert difference(out[:-2].cpu(), expected.cpu()) <= TOLERANCES[torch.float16]
+    assert bool((out[-2:] == 9.0).all())
+
+
+def test_large_batches_in_exact_mode(model):
+    """Their activation is part of the product from FUSED_ROWS on; nothing of a text changes by that but rounding."""
+    model.set_pruning(None)
+    model.set_gpu_mode("exact")
+    batch = inputs([48] * (FUSED_ROWS // 48 + 1))
+    with torch.inference_mode():
+        together = model(**batch).last_hidden_state
+        apart = model(**{name: value[:8] for name, value in batch.items()}).last_hidden_state
+    assert difference(together[:8].cpu(), apart.float().cpu()) <= 3e-2
