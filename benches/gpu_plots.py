@@ -1,12 +1,11 @@
 """Draw what gpu.py measured: python benches/gpu_plots.py writes results/plots/gpu_*.png from results/gpu_*.csv."""
 
-import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from plots import Figure, legend, main  # says what to install where matplotlib is missing
-from presentation import RESULTS
+from presentation import RESULTS, gpu_machine, read
 
 # Okabe and Ito's colours, by what runs: competitors, ours dense, ours pruned.
 COLOURS = {
@@ -35,7 +34,7 @@ def models(rows: list[dict], stamp: dict) -> Figure:
         _bars(axes, rows, "workload", workloads, contenders, value)
         axes.set_ylabel(label)
     legend(figure, loc="outside lower center", ncols=8)
-    figure.suptitle(f"BERT-base end to end\n{_machine(stamp)}", fontsize=9)
+    figure.suptitle(f"BERT-base end to end\n{gpu_machine(stamp)}", fontsize=9)
     return figure
 
 
@@ -52,7 +51,7 @@ def kernels(rows: list[dict], stamp: dict) -> Figure:
         axes.set_ylabel("time over ours")
         axes.set_title(what.replace("_", " "), fontsize=9)
         axes.legend(fontsize=7, ncols=6)
-    figure.suptitle(f"Kernels (above 1: slower than ours)\n{_machine(stamp)}", fontsize=9)
+    figure.suptitle(f"Kernels (above 1: slower than ours)\n{gpu_machine(stamp)}", fontsize=9)
     return figure
 
 
@@ -74,11 +73,6 @@ def _names(rows: list[dict], column: str) -> list[str]:
     return list(dict.fromkeys(row[column] for row in rows))
 
 
-def _machine(stamp: dict) -> str:
-    packages = stamp["packages"]
-    return f"{', '.join(stamp['gpu'])}, torch {packages['torch']}, triton {packages['triton']}, {stamp['date'][:10]}"
-
-
 def draw(folder: Path) -> list[Path]:
     """Write the plots of a folder of results into its plots/ and return their paths; none for what was not measured."""
     paths = []
@@ -87,8 +81,7 @@ def draw(folder: Path) -> list[Path]:
         if not source.is_file():
             print(f"not measured: {source.name}")
             continue
-        with open(source, newline="") as file:
-            rows = list(csv.DictReader(file))
+        rows = read(source.stem, folder)
         stamp = json.loads(source.with_suffix(".machine.json").read_text())
         paths.append(folder / "plots" / f"gpu_{make.__name__}.png")
         paths[-1].parent.mkdir(exist_ok=True)

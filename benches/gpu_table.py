@@ -1,11 +1,10 @@
 """The README's table of times on a GPU, from the committed results of gpu.py."""
 
-import csv
 import json
 from pathlib import Path
 
 from cells import NOTHING, table, times
-from presentation import RESULTS
+from presentation import RESULTS, gpu_machine, read
 
 # Columns: what is shown -> contenders of which the fastest is.
 DENSE_ENGINES = {
@@ -26,17 +25,14 @@ def gpu_section(results: Path = RESULTS) -> str:
     source = results / "gpu_models.csv"
     if not source.is_file():
         return "Nothing is measured on a GPU yet."
-    with open(source, newline="") as file:
-        rows = list(csv.DictReader(file))
-    stamp = json.loads(source.with_suffix(".machine.json").read_text())
-    packages = ", ".join(f"{name} {stamp['packages'][name]}" for name in ("torch", "triton", "transformers"))
+    where = gpu_machine(json.loads(source.with_suffix(".machine.json").read_text()), ("torch", "triton", "transformers"))
     intro = (
-        f"BERT-base shape with random weights in bfloat16, milliseconds a batch, medians, `benches/gpu.py` ({stamp['gpu'][0]}, "
-        f"{packages}, {stamp['date'][:10]}). Single texts are bound by the host's launches, which that machine's processor is slow at: "
+        f"BERT-base shape with random weights in bfloat16, milliseconds a batch, medians, `benches/gpu.py` ({where}). "
+        "Single texts are bound by the host's launches, which that machine's processor is slow at: "
         "all engines but CUDA graphs (ours, torch.compile's) take milliseconds there whatever the GPU does. torch.compile, which compiles "
         "anew for every shape, was measured where there is a number."
     )
-    return "\n".join([intro, "", *model_table(rows)])
+    return "\n".join([intro, "", *model_table(read(source.stem, results))])
 
 
 def model_table(rows: list[dict]) -> list[str]:

@@ -49,6 +49,11 @@ def machine(name: str, results: Path = RESULTS) -> str:
     return ", ".join([stamp["cpu"]["model"], threads, stamp["active_isa"], *packages, stamp["date"][:10]])
 
 
+def gpu_machine(stamp: dict, packages: tuple[str, ...] = ("torch", "triton")) -> str:
+    """As `machine`, of a stamp of gpu.py."""
+    return ", ".join([*stamp["gpu"], *(f"{name} {stamp['packages'][name]}" for name in packages), stamp["date"][:10]])
+
+
 class ModelResults:
     """The rows of model.csv that have a time, by dtype, workload and engine; a row that is missing is None."""
 

@@ -5,6 +5,7 @@ import torch
 from tokprune_kernels import ops
 from tokprune_kernels.gpu.attention import attend
 from tokprune_kernels.gpu.linear import linear_into
+from tokprune_kernels.reference.linear import ACTIVATIONS, FUNCTIONS
 
 from .timing import available, time_on_gpu
 
@@ -94,18 +95,15 @@ def linear_rows(dtype: torch.dtype) -> list[dict]:
     for count, inner, columns in ((65536, 768, 2304), (65536, 3072, 768), (4096, 768, 2304), (1024, 768, 768), (128, 768, 2304), (128, 3072, 768)):
         x, weight, bias = (torch.randn(*size, device="cuda", dtype=dtype) / 8 for size in ((count, inner), (columns, inner), (columns,)))
         out, live = x.new_empty(count, columns), torch.tensor([count], device="cuda", dtype=torch.int32)
-        ours = lambda: linear_into(out, x, weight, bias, count=live)  # noqa: E731
-        ours()
-        _require(out, torch.nn.functional.linear(x.double(), weight.double(), bias.double()))
-        shape, flops = f"{count}x{inner}x{columns}", 2 * count * inner * columns
-        times = time_on_gpu({"ours": ours, "cublas": lambda: torch.nn.functional.linear(x, weight, bias)}, graphs=True)
-        rows += [_row("linear", dtype, shape, name, ms, flops) for name, ms in times.items()]
-        activated = lambda: linear_into(out, x, weight, bias, activation=1, count=live)  # noqa: E731
-        activated()
-        _require(out, torch.nn.functional.gelu(torch.nn.functional.linear(x.double(), weight.double(), bias.double())))
-        apart = lambda: torch.nn.functional.gelu(torch.nn.functional.linear(x, weight, bias))  # noqa: E731
-        times = time_on_gpu({"ours": activated, "cublas, then gelu": apart}, graphs=True)
-        rows += [_row("linear_gelu", dtype, shape, name, ms, flops) for name, ms in times.items()]
+        for what, activation, peer in (("linear", "none", "cublas"), ("linear_gelu", "gelu", "cublas, then gelu")):
+            code = ACTIVATIONS[activation]
+            ours = lambda code=code: linear_into(out, x, weight, bias, activation=code, count=live)  # noqa: E731
+            plain = lambda *given, code=code: FUNCTIONS[code](torch.nn.functional.linear(*given))  # noqa: E731
+            ours()
+            _require(out, plain(x.double(), weight.double(), bias.double()))
+            times = time_on_gpu({"ours": ours, peer: lambda plain=plain: plain(x, weight, bias)}, graphs=True)
+            shape = f"{count}x{inner}x{columns}"
+            rows += [_row(what, dtype, shape, name, ms, 2 * count * inner * columns) for name, ms in times.items()]
     return rows
 
 

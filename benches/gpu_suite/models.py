@@ -33,7 +33,7 @@ def model_rows(dtype: torch.dtype, deadline_s: float, clock: Callable[[], float]
     # Weights large enough for scores that lie apart: near-uniform ones would be ranked by how each mode rounds.
     model = BertModel(BertConfig(attn_implementation="sdpa", initializer_range=0.05)).eval().to("cuda", dtype)
     ours = {(mode, pruning): _pruned(model, mode, pruning) for mode in MODES for pruning in PRUNINGS}
-    exact = _pruned(model.float(), "exact", "top")
+    in_float32 = _pruned(model.float(), "exact", "top")
     model.to(dtype)
     wrong = []
     for name, lengths, compiled in _workloads():
@@ -41,7 +41,7 @@ def model_rows(dtype: torch.dtype, deadline_s: float, clock: Callable[[], float]
             print(f"left out: {name}: no time is left", flush=True)
             continue
         try:
-            yield _measure(name, lengths, compiled, model, ours, exact, dtype)
+            yield _measure(name, lengths, compiled, model, ours, in_float32, dtype)
         except WrongResult as error:
             wrong.append(str(error))
             print(f"WRONG: {error}, so nothing of it is timed", flush=True)
@@ -65,7 +65,7 @@ def _workloads():
         yield f"{texts}x{length}", [length] * texts, compiled
 
 
-def _measure(name, lengths, compiled, model, ours, exact, dtype):
+def _measure(name, lengths, compiled, model, ours, in_float32, dtype):
     print(name, flush=True)
     live = torch.tensor(lengths, device="cuda")
     mask = (torch.arange(max(lengths), device="cuda") < live[:, None]).long()
@@ -80,7 +80,7 @@ def _measure(name, lengths, compiled, model, ours, exact, dtype):
         for mode in MODES:
             _require_close(f"{name} {mode}", runs(mode, "dense")()[mask != 0], expected)
         _require_no_sync(runs("graph", "top"))
-        truth = exact(**batch).last_hidden_state[mask != 0]
+        truth = in_float32(**batch).last_hidden_state[mask != 0]
         _require_as_right(f"{name} pruned", *(_share_right(runs(mode, "top")()[mask != 0], truth) for mode in MODES), len(truth))
         _require_same_bits(f"{name} graph", runs("graph", "top"))
         kept = ours["exact", "top"](**batch, output_pruning=True).pruning.kept_lengths

@@ -166,7 +166,7 @@ def column_sums(
 
 @triton.jit
 def summed_partials(partials, start, offsets, mask, total, HEADS: tl.constexpr):
-    """sum_h sum_q A of the tokens at `offsets` of a sequence, the heads in order."""
+    """What (N_h, T) partial sums add up to for the tokens at `offsets` from row `start` on, the heads in order."""
     received = tl.zeros(offsets.shape, tl.float32)
     for head in range(HEADS):
         received += tl.load(partials + tl.cast(head, tl.int64) * total + start + offsets, mask=mask, other=0.0)

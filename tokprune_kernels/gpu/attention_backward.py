@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 
 from ._bounds import sequence_bounds
-from .attention import _LOG2E, _biased_scores, _highest_bias, _rows_of, head_rows
+from .attention import _LOG2E, _biased_scores, _highest_bias, _rows_of, head_rows, summed_partials
 from .configs import padded_head, tile
 from .launching import ROW_COUNTS, blocks, dot_precision, given, on_device
 
@@ -147,10 +147,7 @@ def sum_over_heads(parts, out, total, HEADS: tl.constexpr, BLOCK: tl.constexpr):
     """Grid (blocks of BLOCK): (N_h, T) -> (T,), heads in order."""
     offsets = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     mask = offsets < total
-    summed = tl.zeros((BLOCK,), tl.float32)
-    for head in range(HEADS):
-        summed += tl.load(parts + tl.cast(head, tl.int64) * total + offsets, mask=mask, other=0.0)
-    tl.store(out + offsets, summed, mask=mask)
+    tl.store(out + offsets, summed_partials(parts, 0, offsets, mask, total, HEADS), mask=mask)
 
 
 SUM_BLOCK = 256

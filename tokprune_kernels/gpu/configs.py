@@ -17,6 +17,7 @@ from functools import cache, reduce
 import torch
 
 from .._gpu import TILES_VARIABLE
+from .launching import blocks
 from .tiles import Key, LinearTile, Tile, read_tiles
 
 HALF, FULL = "16-bit", "fp32"
@@ -90,7 +91,7 @@ LINEAR_TILES: dict[Key, LinearTile] = {
     (LINEAR, HALF, 2): LinearTile(64, 32, 128, 8, 4, 3, 1),
     (LINEAR, FULL, 0): LinearTile(64, 64, 32, 8, 8, 2, 1),
 }
-BUSY = (1.0, 0.5, 0.0)
+BUSY = (1.0, 0.5)
 HEAD_SIZES = (16, 32, 64, 128)
 # Taken instead of the shipped ones: those of the file that TOKPRUNE_GPU_TILES names, and what trials put here.
 OVERRIDES: dict[Key, Tile | LinearTile] = read_tiles(os.environ[TILES_VARIABLE], TILES | LINEAR_TILES) if os.environ.get(TILES_VARIABLE) else {}
@@ -150,7 +151,7 @@ def linear_key(dtype: torch.dtype, rows: int, columns: int, processors: int) -> 
     keys = [key for key in LINEAR_TILES if key[1] == size]
     for key, busy in zip(keys, BUSY):
         shipped = LINEAR_TILES[key]
-        if -(-rows // shipped.block_m) * -(-columns // shipped.block_n) >= busy * processors:
+        if blocks(rows, shipped.block_m) * blocks(columns, shipped.block_n) >= busy * processors:
             return key
     return keys[-1]
 
