@@ -15,3 +15,8 @@ def table(headers: list[str], rows: list[list[str]]) -> list[str]:
     if not rows:
         return ["Not measured."]
     return ["| " + " | ".join(cells) + " |" for cells in (headers, ["---"] * len(headers), *rows)]
+
+
+def folded(title: str, lines: list[str]) -> list[str]:
+    """Lines that a reader of the page opens by their title."""
+    return [f"<details><summary>{title}</summary>", "", *lines, "", "</details>"]

@@ -6,7 +6,7 @@ With --check nothing is written; the exit code says whether the README is up to 
 import sys
 from pathlib import Path
 
-from cells import NOTHING, share, table, times
+from cells import NOTHING, folded, share, table, times
 from gpu_table import gpu_section
 from presentation import DTYPES, HERE, LABELS, RESULTS, ModelResults, Row, machine, read
 from training.section import training_section
@@ -180,22 +180,26 @@ def results_section(results: Path = RESULTS) -> str:
             "on this machine, by its measured multiply-add peak and memory bandwidth, over the time taken."
         ],
         missing(model),
-        ["Dense, no padding anywhere:"],
-        dense_table(model),
         ['Lengths of real text, as it comes and sorted ("similar lengths", where padding costs the peers least):'],
         real_text_table(model),
-        ["ToP's published operating point, inputs of the dense models padded to the task's maximum as in the paper:"],
-        operating_point_table(model),
-        ["The exact last layer, under a head that reads only [CLS]; nothing is pruned and the logits stay the same:"],
-        exact_table(model),
-        ["First call of a length that is new to the engine, against warm calls of it (batch 1, around 128 tokens):"],
-        first_call_table(results),
         plots(results),
-        [
-            "Attention with importance at BERT-base's head shape, `benches/bench_attention.py` "
-            f"({machine('attention', results)}):"
-        ],
-        attention_table(results),
+        folded("Dense, no padding anywhere", dense_table(model)),
+        folded(
+            "ToP's published operating point, inputs of the dense models padded to the task's maximum as in the paper",
+            operating_point_table(model),
+        ),
+        folded(
+            "The exact last layer, under a head that reads only [CLS]; nothing is pruned and the logits stay the same", exact_table(model)
+        ),
+        folded(
+            "First call of a length that is new to the engine, against warm calls of it (batch 1, around 128 tokens)",
+            first_call_table(results),
+        ),
+        folded(
+            "Attention with importance at BERT-base's head shape, <code>benches/bench_attention.py</code> "
+            f"({machine('attention', results)})",
+            attention_table(results),
+        ),
         training(results),
         training_table(results),
         [
