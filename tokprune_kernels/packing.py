@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from . import ops
-from .ops.checks import MASKS
+from .ops.needs import MASKS
 
 
 @dataclass(frozen=True, eq=False)

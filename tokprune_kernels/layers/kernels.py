@@ -9,7 +9,7 @@ from torch.nn import functional
 from .. import reference
 from .._extension import extension_status
 from .._gpu import has_triton
-from ..ops.checks import COMPILED_FLOATS, GPU_FLOATS
+from ..ops.needs import COMPILED_FLOATS, GPU_FLOATS
 from ..ops.schemas import NAMES
 from ..reference.linear import FUNCTIONS
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .._gpu import has_triton
-from ..ops.checks import MASKS
+from ..ops.needs import MASKS
 from ..packing import PackedBatch
 from ..pruning_config import PruningConfig
 from .loop import score_denominators
