@@ -155,6 +155,7 @@ def _teaching(args: Namespace) -> Teaching:
         answers=args.distillation,
         states=args.state_distillation,
         layers=args.layer_distillation,
+        tokens=args.token_distillation,
         importance=args.importance_distillation,
         importance_from=args.importance_from,
         temperature=args.teacher_temperature,

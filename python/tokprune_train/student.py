@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .importance import Scored, run_scored
-from .objectives.distillation import importance_distillation, prediction_distillation, state_distillation
+from .objectives.distillation import importance_distillation, prediction_distillation, state_distillation, token_distillation
 from .states import layer_states, pooled_states
 
 
@@ -47,6 +47,7 @@ class Teaching:
 
     answers: share in [0, 1] of the loss that its logits have, the labels having the rest.   temperature: softens them.
     states: weight >= 0 of the distillation of its pooled states.   layers: of its first tokens' after every layer.
+    tokens: of the states between the layers of the tokens still alive there, which takes a teacher beside the student.
     importance: of the importance of tokens, which every layer but the last learns, whose decision no layer follows.
     0 leaves out any.   importance_from: "attention", the mean importance over the dense model's layers, or "saliency", see there.
     """
@@ -54,6 +55,7 @@ class Teaching:
     answers: float = 0.0
     states: float = 0.0
     layers: float = 0.0
+    tokens: float = 0.0
     importance: float = 0.0
     importance_from: str = "attention"
     temperature: float = 1.0
@@ -61,14 +63,12 @@ class Teaching:
     def __post_init__(self):
         if not 0 <= self.answers <= 1:
             raise ValueError(f"distillation must be in [0, 1], the teacher's share of the loss, got {self.answers}")
-        for name, weight in (("state", self.states), ("layer", self.layers), ("importance", self.importance)):
+        weights = {"state": self.states, "layer": self.layers, "token": self.tokens, "importance": self.importance}
+        for name, weight in weights.items():
             if not weight >= 0:
                 raise ValueError(f"{name} distillation must be a weight of at least 0, got {weight}")
         if self.importance_from not in IMPORTANCE_FROM:
             raise ValueError(f"importance_from must be one of {', '.join(IMPORTANCE_FROM)}, got {self.importance_from!r}")
-
-    def __bool__(self) -> bool:
-        return bool(self.wanted)
 
     @property
     def importance_key(self) -> str:
@@ -77,7 +77,7 @@ class Teaching:
 
     @property
     def wanted(self) -> list[str]:
-        """What the teacher has to say, as keys of a row (teacher.teach)."""
+        """What the teacher has to say beforehand, as keys of a row (teacher.teach)."""
         weights = {
             "teacher_logits": self.answers,
             "teacher_state": self.states,
@@ -88,30 +88,39 @@ class Teaching:
 
 
 class _Seen(NamedTuple):
-    """A forward pass: the model's output, with hidden states where layers are taught, its pooled states (B, H) where they are,
-    and where importance is, that in each layer but the last."""
+    """A forward pass: the model's output, with hidden states where layers or tokens are taught, its pooled states (B, H) where they
+    are, what it made of its tokens in each layer where that or tokens are, and where these are the dense teacher's hidden states."""
 
     output: dict
     state: Tensor | None
     scored: list[Scored]
+    dense: Sequence[Tensor]
 
 
 class Student(nn.Module):
     """A pruned model with a classification or regression head, and its whole loss:
 
     (1 - w) * task loss + w * distillation from the teacher's logits + v * distillation from its pooled states
-    + u * distillation from its states after every layer + t * distillation from its importance + the soft pruner's penalty.
+    + u * distillation from its states after every layer + r * distillation from its survivors' states
+    + t * distillation from its importance + the soft pruner's penalty.
 
     model: what `tokprune_kernels.prune_model` returned.   pruner: learns where to prune (soft stage); None: the model prunes
     by its own configuration, really removing tokens (hard stage), or not at all.
-    teaching: w, v, u, t and the temperature of the logits' distillation.
+    teaching: w, v, u, r, t and the temperature of the logits' distillation.
+    teacher: the dense model that says what survivors' states should be, and runs on every batch; needed where r is not 0.
     step, progress: how far the training is; the trainer sets them.   task_loss: of the last batch, without the penalty.
     """
 
-    def __init__(self, model: nn.Module, pruner: nn.Module | None = None, teaching: Teaching = Teaching()):
+    def __init__(
+        self, model: nn.Module, pruner: nn.Module | None = None, teaching: Teaching = Teaching(), teacher: nn.Module | None = None
+    ):
         super().__init__()
+        if teaching.tokens and teacher is None:
+            raise ValueError("token distillation needs the dense teacher itself, to run it beside the student: give teacher")
         self.model, self.pruner, self.teaching = model, pruner, teaching
         self.step, self.progress, self.task_loss = 0, 0.0, None
+        # No submodule: it is neither trained nor saved.
+        self._teacher = (None if teacher is None else teacher.requires_grad_(False).eval(),)
 
     # The arguments are spelled out: transformers' Trainer reads from the signature what a model can take.
     def forward(
@@ -141,29 +150,36 @@ class Student(nn.Module):
         }
         self._check_taught(taught)
         seen = self._run(inputs)
-        loss = self._taught(seen, taught)
+        loss = self._taught(seen, taught, attention_mask)
         if self.pruner is not None:
             self.task_loss = float(loss.detach())
             loss = loss + self.pruner.penalty(self.progress, _packed(teacher_importance, attention_mask))
         return {"loss": loss, "logits": seen.output["logits"]}
 
     def _run(self, inputs: dict) -> _Seen:
-        if self.teaching.layers:
+        if self.teaching.layers or self.teaching.tokens:
             inputs["output_hidden_states"] = True
         with pooled_states(self.model) if self.teaching.states else nullcontext([None]) as states:
-            if self.teaching.importance:
+            if self.teaching.importance or self.teaching.tokens:
                 output, scored = run_scored(self.model, self.pruner, inputs)
             else:
                 output, scored = self.model(**inputs), []
-        return _Seen(output, states[-1], scored[:-1])
+        return _Seen(output, states[-1], scored, self._dense_states(inputs) if self.teaching.tokens else ())
+
+    @torch.no_grad()
+    def _dense_states(self, inputs: dict) -> Sequence[Tensor]:
+        """What the teacher makes of the same texts: (B, L, H) before the first layer and after every one."""
+        teacher = self._teacher[0].to(inputs["input_ids"].device)
+        texts = {name: inputs[name] for name in ("input_ids", "attention_mask", "token_type_ids")}
+        return teacher(**texts, output_hidden_states=True)["hidden_states"]
 
     def _check_taught(self, taught: dict[str, Tensor | None]) -> None:
         for name in self.teaching.wanted:
             if taught[name] is None:
                 raise ValueError(f"distillation needs {name} in the batch: run the teacher over the rows first")
 
-    def _taught(self, seen: _Seen, taught: dict[str, Tensor | None]) -> Tensor:
-        """The task's loss with the teacher's part."""
+    def _taught(self, seen: _Seen, taught: dict[str, Tensor | None], present: Tensor) -> Tensor:
+        """The task's loss with the teacher's part; present: (B, L), 0 at padding."""
         output, loss, teaching = seen.output, seen.output["loss"], self.teaching
         if teaching.answers:
             answers = prediction_distillation(output["logits"].float(), taught["teacher_logits"], teaching.temperature)
@@ -172,17 +188,30 @@ class Student(nn.Module):
             loss = loss + teaching.states * state_distillation(seen.state.float(), taught["teacher_state"])
         if teaching.layers:
             loss = loss + teaching.layers * state_distillation(layer_states(output).float(), taught["teacher_layers"].float())
-        if seen.scored:
+        return loss + self._not_the_pruners(self._taught_of_tokens(seen, taught, present))
+
+    def _taught_of_tokens(self, seen: _Seen, taught: dict[str, Tensor | None], present: Tensor) -> Tensor:
+        """How tokens are scored in every layer but the last, which no layer follows, and what survivors are on entering every layer
+        but the first, which all enter."""
+        teaching, loss = self.teaching, seen.output["logits"].new_zeros((), dtype=torch.float32)
+        if len(seen.scored) < 2:
+            return loss
+        if teaching.importance:
             told = taught[teaching.importance_key]
-            apart = [importance_distillation(layer.importance, told, layer.alive, layer.cu_seqlens) for layer in seen.scored]
-            loss = loss + self._not_the_pruners(teaching.importance * torch.stack(apart).mean())
+            apart = [importance_distillation(layer.importance, told, layer.alive, layer.cu_seqlens) for layer in seen.scored[:-1]]
+            loss = loss + teaching.importance * torch.stack(apart).mean()
+        if teaching.tokens:
+            entering = list(zip(seen.output["hidden_states"], seen.dense, seen.scored))[1:]
+            pairs = [(_packed(own, present), _packed(dense, present), layer) for own, dense, layer in entering]
+            apart = [token_distillation(own, dense, layer.alive, layer.cu_seqlens) for own, dense, layer in pairs]
+            loss = loss + teaching.tokens * torch.stack(apart).mean()
         return loss
 
     def _not_the_pruners(self, loss: Tensor) -> Tensor:
         """The loss without its gradient in the pruner's parameters, for one more backward pass.
 
-        How well the model scores tokens is for its weights to learn: in the pruner it pays to let go of tokens that are hard to
-        score, or to keep those that are easy, whatever the task needs and the constraint asks.
+        How well the model scores tokens, and what survivors are to it, is for its weights to learn: in the pruner it pays to let go
+        of tokens that are hard to get right, or to keep those that are easy, whatever the task needs and the constraint asks.
         """
         learned = () if self.pruner is None else self.pruner.parameters()
         taken = [parameter for parameter in learned if parameter.requires_grad]
@@ -195,5 +224,5 @@ class Student(nn.Module):
 
 
 def _packed(values: Tensor | None, attention_mask: Tensor) -> Tensor | None:
-    """(T,) of the tokens that are there, from (B, L)."""
+    """(T, ...) of the tokens that are there, from (B, L, ...)."""
     return None if values is None else values[attention_mask != 0]

@@ -81,6 +81,10 @@ class Workspace:
         )
         return tk.prune_model(model, pruning)
 
+    def student(self, model: nn.Module, pruner: nn.Module | None, teaching: Teaching) -> Student:
+        """With the teacher beside it where it is asked for every batch."""
+        return Student(model, pruner, teaching, self._load(self.teacher or self.base) if teaching.tokens else None)
+
     def run_stage(self, name: str, student: Student, settings: Settings, callbacks: Sequence[TrainerCallback] = ()) -> None:
         """Train the student; its log and checkpoints go to the sub-folder `name`."""
         folder = self.output / name
@@ -115,11 +119,11 @@ class Workspace:
     def teach(self, model: nn.Module, teaching: Teaching, importance: bool = False) -> None:
         """Have the teacher, which is the untrained `model` unless another was named, speak on every training row (teacher.teach).
 
-        Nothing happens where nothing is taught. Raises ValueError where rows have no label and no logits are taught either.
+        Nothing happens where nothing is taught beforehand. Raises ValueError where rows have no label and no logits are taught either.
         """
         if self.joined and not teaching.answers:
             raise ValueError("joined texts have no labels but the teacher's: give its answers a share of the loss")
-        if not (teaching or importance):
+        if not (teaching.wanted or importance):
             return
         teacher = model if self.teacher is None else self._load(self.teacher)
         wanted = {"teacher_logits", *teaching.wanted, *["teacher_importance"] * importance}

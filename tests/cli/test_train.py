@@ -110,7 +110,7 @@ def test_keep_ratios_under_measured_time(train, tmp_path):
 
 def test_more_texts_and_more_to_learn_from(train, tmp_path):
     """Longer and joined texts, the teacher's states, tokens that leave at once; what the teacher said serves a second training."""
-    texts = ("--min-length", 4, "--joined", 12, "--state-distillation", 0.5, "--layer-distillation", 2, "--importance-distillation", 1, "--importance-from", "saliency", "--answers", tmp_path / "answers")
+    texts = ("--min-length", 4, "--joined", 12, "--state-distillation", 0.5, "--layer-distillation", 2, "--token-distillation", 1, "--importance-distillation", 1, "--importance-from", "saliency", "--answers", tmp_path / "answers")
     _, pruning = train("top", "--speedup", 1.4, "--position", "after_attention", *texts)
     assert pruning.position == "after_attention" and pruning.keep_ratios[-1] < 1e-6
     (kept,) = (tmp_path / "answers").iterdir()
@@ -127,6 +127,7 @@ def test_more_texts_and_more_to_learn_from(train, tmp_path):
         (("--joined", 5, "--distillation", 0), "give its answers a share of the loss"),
         (("--state-distillation", -1), "state distillation must be a weight of at least 0"),
         (("--layer-distillation", -1), "layer distillation must be a weight of at least 0"),
+        (("--token-distillation", -1), "token distillation must be a weight of at least 0"),
         (("--importance-distillation", -1), "importance distillation must be a weight of at least 0"),
     ],
 )

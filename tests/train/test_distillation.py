@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from tokprune_train.objectives.distillation import importance_distillation, prediction_distillation, state_distillation
+from tokprune_train.objectives.distillation import importance_distillation, prediction_distillation, state_distillation, token_distillation
 
 
 def softmax(logits, temperature):
@@ -63,6 +63,30 @@ def test_states_of_other_shapes():
 # Texts of 4, 0, 1 and 3 tokens; of the first, one token is gone, of the last both but the first are.
 CU_SEQLENS = torch.tensor([0, 4, 4, 5, 8])
 ALIVE = torch.tensor([True, True, False, True, True, True, False, False])
+
+
+def test_tokens_by_hand():
+    """Of those alive: the mean over a text's tokens, then over the texts that are not empty; what the others are does not count."""
+    student = torch.tensor([[1.0, 0], [3, 0], [9, 9], [1, 1], [0, 2], [0, 1], [5, 7], [8, 8]], dtype=torch.float64, requires_grad=True)
+    teacher = torch.tensor([[2.0, 0], [0, 1], [0, 0], [-1, -1], [0, 3], [1, 0], [1, 1], [0, 0]], dtype=torch.float64, requires_grad=True)
+    expected = ((0 + 2 + 4) / 3 + 0 + 2) / 3
+    assert token_distillation(student, teacher, ALIVE, CU_SEQLENS).item() == pytest.approx(expected)
+    assert torch.autograd.gradcheck(lambda s: token_distillation(s, teacher, ALIVE, CU_SEQLENS), (student,))
+    with torch.no_grad():
+        student[~ALIVE] = torch.nan
+    loss = token_distillation(student, teacher, ALIVE, CU_SEQLENS)
+    loss.backward()
+    assert loss.item() == pytest.approx(expected) and teacher.grad is None
+    assert student.grad.isfinite().all() and not student.grad[~ALIVE].any()
+    half = token_distillation(student.detach().bfloat16(), teacher.bfloat16(), ALIVE, CU_SEQLENS)
+    assert half.dtype == torch.float32 and half.item() == pytest.approx(expected)
+
+
+def test_tokens_of_other_shapes():
+    with pytest.raises(ValueError, match=r"alive \(T,\), of the same tokens; got shapes \(8, 2\), \(8, 3\) and \(8,\)"):
+        token_distillation(torch.zeros(8, 2), torch.zeros(8, 3), ALIVE, CU_SEQLENS)
+    with pytest.raises(ValueError, match="cu_seqlens must end at"):
+        token_distillation(torch.zeros(8, 2), torch.zeros(8, 2), ALIVE, CU_SEQLENS[:-1])
 
 
 def test_importance_by_hand():

@@ -5,7 +5,7 @@ import tokprune_kernels as tk
 import torch
 from tokprune_train.importance import run_scored
 from tokprune_train.objectives.cost import FlopsCost
-from tokprune_train.objectives.distillation import importance_distillation, prediction_distillation, state_distillation
+from tokprune_train.objectives.distillation import importance_distillation, prediction_distillation, state_distillation, token_distillation
 from tokprune_train.objectives.gates import FIRST_ONLY, RankGates
 from tokprune_train.objectives.ranking import ranking_distillation
 from tokprune_train.pruners.base import Constraint
@@ -175,6 +175,51 @@ def test_importance_is_taught_under_removal(batch, position, first, source):
         assert query.weight.grad.abs().max() > 0
 
 
+@pytest.mark.parametrize(("position", "first"), [("before_layer", 1.0), ("after_attention", 0.6)])
+def test_tokens_are_taught_under_removal(batch, position, first):
+    """Of those that enter each layer but the first; the teacher is neither trained nor part of what is saved."""
+    model, teacher = tiny_model(), tiny_model()
+    with torch.no_grad():
+        teacher.base_model.embeddings.word_embeddings.weight.mul_(-0.5)
+    model.set_pruning(tk.PruningConfig.top([first, 0.6, 0.5], position=position))
+    student = Student(model, teaching=Teaching(tokens=0.5), teacher=teacher.train())
+    loss = student(**batch)["loss"]
+    present = batch["attention_mask"] != 0
+    texts, bounds = {name: batch[name] for name in ("input_ids", "attention_mask")}, functional.pad(present.sum(dim=1).cumsum(0), (1, 0))
+    output = model(**texts, output_pruning=True, output_hidden_states=True)
+    dense = teacher(**texts, output_hidden_states=True).hidden_states
+    alive = output.pruning.kept_mask
+    assert alive[2].sum() < alive[1].sum() <= present.sum()
+    apart = [token_distillation(output.hidden_states[i][present], dense[i][present], alive[i][present], bounds) for i in (1, 2)]
+    assert all(one.item() > 0.01 for one in apart)
+    torch.testing.assert_close(loss, functional.cross_entropy(output.logits, batch["labels"]) + 0.5 * sum(apart) / 2)
+    loss.backward()
+    assert all(parameter.grad is None for parameter in teacher.parameters())
+    assert set(student.state_dict()) == {f"model.{name}" for name in model.state_dict()}
+
+
+def test_a_student_is_not_taught_what_it_is_already(batch):
+    """Unpruned, with the teacher's weights, its tokens' states are the teacher's."""
+    plain = Student(tiny_model())(**batch)["loss"]
+    torch.testing.assert_close(Student(tiny_model(), teaching=Teaching(tokens=9.0), teacher=tiny_model())(**batch)["loss"], plain)
+
+
+@pytest.mark.parametrize("tokens", [0.0, 50.0])
+def test_teaching_tokens_does_not_drive_the_pruner(batch, tokens):
+    """Thresholds get the gradients that they have without it, and tokens that the masks take out are not taught."""
+    teacher = tiny_model()
+    with torch.no_grad():
+        teacher.base_model.embeddings.word_embeddings.weight.mul_(-0.5)
+    model, pruner = tiny_model(), LearnedThresholds([0.03, 0.05, 0.06], unit=0.05, temperature=(0.3, 0.3), regularizer=0.1)
+    student = Student(model, pruner, Teaching(tokens=tokens), teacher)
+    student(**batch)["loss"].backward()
+    plain_model, plain = tiny_model(), LearnedThresholds([0.03, 0.05, 0.06], unit=0.05, temperature=(0.3, 0.3), regularizer=0.1)
+    Student(plain_model, plain)(**batch)["loss"].backward()
+    torch.testing.assert_close(pruner.delta.grad, plain.delta.grad, rtol=1e-3, atol=1e-6)
+    moved = (model.base_model.encoder.layer[0].output.dense.weight.grad - plain_model.base_model.encoder.layer[0].output.dense.weight.grad).norm()
+    assert bool(moved > 1) == bool(tokens)
+
+
 def test_penalty_of_thresholds(batch):
     """lambda times the sum over the layers of the mean mask, or the Lagrangian terms of what the masks let pass."""
     model = tiny_model()
@@ -268,6 +313,8 @@ def test_what_is_missing_is_named(batch):
         Student(tiny_model(), teaching=Teaching(importance=0.5))(**batch)
     with pytest.raises(ValueError, match="distillation needs teacher_saliency"):
         Student(tiny_model(), teaching=Teaching(importance=0.5, importance_from="saliency"))(**batch)
+    with pytest.raises(ValueError, match="token distillation needs the dense teacher itself"):
+        Student(tiny_model(), teaching=Teaching(tokens=0.5))
     with pytest.raises(ValueError, match="importance_from must be one of attention, saliency, got 'gradients'"):
         Teaching(importance=0.5, importance_from="gradients")
     del batch["teacher_importance"]

@@ -81,6 +81,14 @@ def _add_distillation(parser):
         help="weight of the distillation of the dense model's [CLS] after every layer (default 0: none)",
     )
     parser.add_argument(
+        "--token-distillation",
+        type=float,
+        default=0.0,
+        metavar="X",
+        help="weight of the distillation of the states of the tokens that are still alive, between the layers; the dense model then "
+        "runs on every batch, too (default 0: none)",
+    )
+    parser.add_argument(
         "--importance-distillation",
         type=float,
         default=0.0,

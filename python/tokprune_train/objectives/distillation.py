@@ -56,8 +56,39 @@ def state_distillation(student_state: Tensor, teacher_state: Tensor) -> Tensor:
             f"student_state and teacher_state must both be (B, H) or (B, N, H), got shapes {tuple(student_state.shape)} and "
             f"{tuple(teacher_state.shape)}"
         )
-    apart = functional.normalize(student_state, dim=-1) - functional.normalize(teacher_state, dim=-1)
-    return apart.square().sum(dim=-1).mean()
+    return _apart(student_state, teacher_state).mean()
+
+
+def token_distillation(student_states: Tensor, teacher_states: Tensor, alive: Tensor, cu_seqlens: Tensor) -> Tensor:
+    """How far the states of the tokens that are still there point apart in the two models: `state_distillation` of every token.
+
+    What a survivor is to the dense model holds what it read of the tokens that the student has let go: it is told to read it
+    before they leave.
+
+    Args:
+        student_states, teacher_states: (T, H) float, of the packed tokens between the same two layers.
+        alive: (T,) bool, the tokens that count.
+        cu_seqlens: (B + 1,) integers, row bounds of the texts.
+
+    Returns:
+        scalar in [0, 4] in the student's dtype (half precision: float32), the mean over a text's tokens alive, and of that the mean over
+        the texts that are not empty; gradients reach the student's states only.
+
+    Raises:
+        ValueError: the shapes do not fit, or cu_seqlens does not end at T.
+    """
+    if student_states.dim() != 2 or student_states.shape != teacher_states.shape or alive.shape != student_states.shape[:1]:
+        raise ValueError(
+            f"student_states and teacher_states must be (T, H), alive (T,), of the same tokens; got shapes "
+            f"{tuple(student_states.shape)}, {tuple(teacher_states.shape)} and {tuple(alive.shape)}"
+        )
+    # Of the tokens alive only: what is left of the others costs nothing, and may be anything.
+    rows = alive.nonzero()[:, 0]
+    student = at_least_float32(student_states.index_select(0, rows))
+    teacher = teacher_states.detach().index_select(0, rows).to(student.dtype)
+    apart = student.new_zeros(len(alive)).index_add(0, rows, _apart(student, teacher))
+    counts = per_text_sum(alive.to(student.dtype), cu_seqlens)
+    return mean_over_texts(per_text_sum(apart, cu_seqlens) / counts.clamp(min=1), cu_seqlens.diff() > 0)
 
 
 def importance_distillation(student_importance: Tensor, teacher_importance: Tensor, alive: Tensor, cu_seqlens: Tensor) -> Tensor:
@@ -92,6 +123,11 @@ def importance_distillation(student_importance: Tensor, teacher_importance: Tens
     student, teacher = (torch.where(told, values, 1) for values in (student, teacher))
     apart = torch.where(told, teacher * (teacher.log() - student.clamp(min=torch.finfo(student.dtype).tiny).log()), 0)
     return mean_over_texts(per_text_sum(apart, cu_seqlens), cu_seqlens.diff() > 0)
+
+
+def _apart(one: Tensor, other: Tensor) -> Tensor:
+    """(...,) of (..., H): the squared distance of two states at unit length."""
+    return (functional.normalize(one, dim=-1) - functional.normalize(other, dim=-1)).square().sum(dim=-1)
 
 
 def _shares(values: Tensor, cu_seqlens: Tensor) -> Tensor:

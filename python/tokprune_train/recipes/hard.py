@@ -9,7 +9,7 @@ import tokprune_kernels as tk
 from ..calibration.fit import fit_to_target
 from ..holding import HeldToConstraint
 from ..pruners.base import Constraint
-from ..student import Student, Teaching
+from ..student import Teaching
 from ..trainer import Settings
 from ..workspace import Workspace
 
@@ -38,5 +38,5 @@ def run(
         if pruning.criterion == "threshold":
             callbacks.append(HeldToConstraint(model, meet))
     model.set_pruning(pruning)
-    workspace.run_stage("hard", Student(model, None, teaching), settings, callbacks)
+    workspace.run_stage("hard", workspace.student(model, None, teaching), settings, callbacks)
     return model

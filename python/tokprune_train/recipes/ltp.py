@@ -12,7 +12,7 @@ from ..calibration.starts import threshold_shapes
 from ..objectives.ltp import threshold_line
 from ..pruners.base import Constraint
 from ..pruners.ltp import LearnedThresholds
-from ..student import Student, Teaching
+from ..student import Teaching
 from ..trainer import Settings
 from ..workspace import Workspace
 from . import hard
@@ -64,5 +64,5 @@ def run(workspace: Workspace, options: Options, constraint: Constraint | None) -
         masks=options.masks,
         score_denominator=options.score_denominator,
     )
-    workspace.run_stage("soft", Student(model, pruner, options.teaching), options.soft)
+    workspace.run_stage("soft", workspace.student(model, pruner, options.teaching), options.soft)
     return hard.run(workspace, model, pruner.pruning(), options.hard, options.teaching, constraint)

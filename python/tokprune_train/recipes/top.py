@@ -11,7 +11,7 @@ from ..calibration.starts import ratio_shapes
 from ..objectives.gates import RankGates
 from ..pruners.base import Constraint
 from ..pruners.top import LearnedKeepRatios
-from ..student import Student, Teaching
+from ..student import Teaching
 from ..trainer import Settings
 from ..workspace import Workspace
 from . import hard
@@ -57,5 +57,5 @@ def run(workspace: Workspace, options: Options, constraint: Constraint) -> nn.Mo
     )
     if options.coarse == "on":  # else the layers that prune are chosen first, as in ToP from none
         pruner.start_from(workspace.nearest_start(model, list(ratio_shapes(layers, options.position)), constraint))
-    workspace.run_stage("soft", Student(model, pruner, options.teaching), options.soft)
+    workspace.run_stage("soft", workspace.student(model, pruner, options.teaching), options.soft)
     return hard.run(workspace, model, pruner.pruning(), options.hard, options.teaching, constraint)
