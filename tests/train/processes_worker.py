@@ -29,7 +29,7 @@ def student_of(method):
         pruner = LearnedKeepRatios(gates, constraint, learning_rate=0.05, ranking=0.1, ranked_layers=[1])
     with torch.no_grad():
         pruner.lagrangian.quadratic.fill_(5.0)
-    return Student(model, pruner, Teaching(answers=0.5, importance=0.1))
+    return Student(model, pruner, Teaching(answers=0.5, tokens=0.1, importance=0.1), tiny_model(seed=1))
 
 
 def main(method, folder):
