@@ -206,7 +206,7 @@ def test_a_student_is_not_taught_what_it_is_already(batch):
 
 @pytest.mark.parametrize("tokens", [0.0, 50.0])
 def test_teaching_tokens_does_not_drive_the_pruner(batch, tokens):
-    """Thresholds get the gradients that they have without it, and tokens that the masks take out are not taught."""
+    """Thresholds get the gradients that they have without it, but for rounding; the weights learn from it."""
     teacher = tiny_model()
     with torch.no_grad():
         teacher.base_model.embeddings.word_embeddings.weight.mul_(-0.5)

@@ -9,6 +9,7 @@ import torch
 
 from .._extension import extension_status
 from .._gpu import has_triton
+from ..reference.linear import PANEL_COLUMNS
 
 # The reference takes more dtypes than the kernels of either device.
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
@@ -17,7 +18,6 @@ GPU_FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 SCORES = (torch.float32, torch.float64)
 COMPILED_SCORES = (torch.float32,)
 MASKS = (torch.bool, torch.uint8, torch.int32, torch.int64, torch.float32)
-PANEL_COLUMNS = 64
 
 
 def tensor(name, x, dtypes=None, dims=None, like=None, like_name="the other tensors", hint=""):
@@ -129,16 +129,21 @@ def protected(values, rows):
         length("protected", values, rows.shape[0], "one per token")
 
 
+def packed_shape(out_features, in_features, dtype):
+    """Of a weight (out_features, in_features) that pack_weight has packed: panels of columns, rows in pairs in bfloat16."""
+    panels = -(-out_features // PANEL_COLUMNS)
+    if dtype == torch.bfloat16:
+        return panels, (in_features + 1) // 2, PANEL_COLUMNS, 2
+    return panels, in_features, PANEL_COLUMNS
+
+
 def packed_weight(weight, x, out_features, in_features=None, name="weight"):
     dims = 4 if x.dtype == torch.bfloat16 else 3
     tensor(name, weight, (x.dtype,), dims, x, "x", hint="; pack it with pack_weight in the dtype of x")
     if violated(out_features > 0):
         raise ValueError(f"out_features must be positive, got {out_features}")
     in_features = x.shape[1] if in_features is None else in_features
-    pairs = (in_features + 1) // 2
-    wanted = (-(-out_features // PANEL_COLUMNS), in_features, PANEL_COLUMNS)
-    if dims == 4:
-        wanted = (wanted[0], pairs, PANEL_COLUMNS, 2)
+    wanted = packed_shape(out_features, in_features, x.dtype)
     if any(violated(have == want) for have, want in zip(weight.shape, wanted)):
         raise ValueError(
             f"{name} must be packed for {in_features} input columns and out_features {out_features}, shape {wanted}; "

@@ -7,7 +7,7 @@ fresh symbolic sizes here, and T in the capacity forms.
 import torch
 
 from . import checks
-from .needs import PANEL_COLUMNS
+from .needs import packed_shape
 
 NAMESPACE = "tokprune"
 LIBRARY = torch.library.Library(NAMESPACE, "DEF")
@@ -162,11 +162,7 @@ def add_layer_norm(x, residual, weight, bias, eps):
 @_define("(Tensor weight) -> Tensor")
 def pack_weight(weight):
     checks.pack_weight(weight)
-    out_features, in_features = weight.shape
-    panels = -(-out_features // PANEL_COLUMNS)
-    if weight.dtype == torch.bfloat16:
-        return weight.new_empty((panels, (in_features + 1) // 2, PANEL_COLUMNS, 2))
-    return weight.new_empty((panels, in_features, PANEL_COLUMNS))
+    return weight.new_empty(packed_shape(*weight.shape, weight.dtype))
 
 
 @_define(
