@@ -51,8 +51,8 @@ def evaluate(
     logits, kept, longest, order = [], [], [], []
     for chosen, output in outputs(model, rows, collator, batch_size, output_pruning=True):
         order += chosen
-        logits.append(output["logits"].float())
-        kept.append(output["pruning"].kept_lengths)
+        logits.append(output["logits"].float().cpu())
+        kept.append(output["pruning"].kept_lengths.cpu())
         longest.append(tk.flops.dense_flops(kept[-1][0], model.config, padded_to="longest").sum())
         if progress is not None:
             progress(len(order), len(rows))

@@ -175,7 +175,7 @@ def _constraint(workspace: Workspace, args: Namespace, position: str) -> Constra
         cost = LatencyCost(workspace.latency_table(args.batch), position)
     else:
         cost = FlopsCost(AutoConfig.from_pretrained(workspace.base), position)
-    return Constraint(cost, 1 - 1 / args.speedup, args.ramp, args.multiplier_lr)
+    return Constraint(cost, 1 - 1 / args.speedup, args.ramp, args.multiplier_lr, args.multiplier_start)
 
 
 def _save(workspace: Workspace, model: nn.Module) -> None:

@@ -1,6 +1,8 @@
-"""One process or several (torchrun): which one this is."""
+"""One process or several (torchrun): which one this is, and where it trains."""
 
 import os
+
+import torch
 
 
 def is_first() -> bool:
@@ -11,3 +13,9 @@ def is_first() -> bool:
 def count() -> int:
     """How many processes train together."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def device() -> torch.device:
+    """Where this process trains, and asks the teacher and calibrates before: its GPU if there is one, as transformers' Trainer
+    chooses it."""
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if torch.cuda.is_available() else torch.device("cpu")

@@ -7,18 +7,20 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import nn
 
-from .data.encoding import Collator, by_length, model_inputs
+from .data.encoding import Collator, by_length, model_inputs, on_device
 
 
 def outputs(
     model: nn.Module, rows: Sequence[dict], collator: Collator, batch_size: int = 64, **options
 ) -> Iterator[tuple[list[int], dict]]:
-    """(indices of the rows, the model's output) of batch after batch of texts of a length together; the model is set to eval mode.
+    """(indices of the rows, the model's output) of batch after batch of texts of a length together, on the model's device; the model
+    is set to eval mode.
 
     options: keyword arguments of the model, such as output_pruning=True.
     """
     model.eval()
     for chosen in by_length(rows, batch_size):
         with torch.no_grad():
-            output = model(**model_inputs(collator([rows[row] for row in chosen])), **options)
+            inputs = on_device(model_inputs(collator([rows[row] for row in chosen])), model.device)
+            output = model(**inputs, **options)
         yield chosen, output

@@ -9,7 +9,7 @@ from torch import nn
 
 import tokprune_kernels as tk
 
-from .data.encoding import PER_TOKEN, Collator, model_inputs
+from .data.encoding import PER_TOKEN, Collator, model_inputs, on_device
 from .running import outputs
 from .saliency import saliency
 from .states import layer_states, pooled_states
@@ -54,6 +54,7 @@ def teach(
                 said["teacher_importance"] = output["pruning"].importance[-1]
             if "teacher_mean_importance" in wanted:
                 said["teacher_mean_importance"] = output["pruning"].importance.mean(dim=0)
+            said = {name: values.cpu() for name, values in said.items()}
             for place, row in enumerate(chosen):
                 length = len(rows[row]["input_ids"])
                 for name, values in said.items():  # clones: views would keep every batch in memory as a whole
@@ -70,6 +71,6 @@ def _add_saliency(teacher: nn.Module, rows: Sequence[dict], collator: Collator, 
     # In smaller batches than the rest: a backward pass holds every layer's activations.
     for start in range(0, len(rows), _SALIENCY_BATCH):
         some = rows[start : start + _SALIENCY_BATCH]
-        values = saliency(teacher, model_inputs(collator(some)), bf16)
+        values = saliency(teacher, on_device(model_inputs(collator(some)), teacher.device), bf16).cpu()
         for row, own in zip(some, values.split([len(row["input_ids"]) for row in some]), strict=True):
             row["teacher_saliency"] = own.clone()

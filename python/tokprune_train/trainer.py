@@ -111,8 +111,8 @@ def training_arguments(settings: Settings, rows: int, folder: Path) -> TrainingA
     if rows < settings.batch_size:
         raise ValueError(f"{rows} rows do not fill a batch of {settings.batch_size}: choose a smaller batch, or more rows")
     steps = max(1, int(settings.epochs * (rows // settings.batch_size)))
-    cpu = not torch.cuda.is_available()
-    return TrainingArguments(
+    cpu = processes.device().type == "cpu"
+    arguments = TrainingArguments(
         output_dir=str(folder),
         max_steps=steps,
         per_device_train_batch_size=settings.batch_size // shares,
@@ -133,6 +133,9 @@ def training_arguments(settings: Settings, rows: int, folder: Path) -> TrainingA
         dataloader_pin_memory=not cpu,
         label_names=["labels"],
     )
+    # One process trains on one GPU: Trainer would spread it over all that it sees by nn.DataParallel, a batch for each.
+    arguments._n_gpu = min(1, arguments.n_gpu)
+    return arguments
 
 
 def train(trainer: StudentTrainer, folder: Path, resume: bool) -> None:

@@ -79,7 +79,7 @@ class Workspace:
             attention_probs_dropout_prob=0.0,
             **dropout,
         )
-        return tk.prune_model(model, pruning)
+        return tk.prune_model(model.to(processes.device()), pruning)
 
     def student(self, model: nn.Module, pruner: nn.Module | None, teaching: Teaching) -> Student:
         """With the teacher beside it where it is asked for every batch."""
@@ -111,7 +111,7 @@ class Workspace:
     def latency_table(self, texts: int) -> LatencyTable:
         """Time of the model's layers on this machine, in batches of `texts` texts as long as the training rows; also saved."""
         lengths = [len(row["input_ids"]) for row in self.train_rows]
-        table = measure_latency_table(self.load_model(), texts, lengths, progress=self.progress and self.progress("latency"))
+        table = measure_latency_table(self.load_model().to("cpu"), texts, lengths, progress=self.progress and self.progress("latency"))
         self.output.mkdir(parents=True, exist_ok=True)
         (self.output / "latency.json").write_text(table.to_json() + "\n", encoding="utf-8")
         return table

@@ -6,7 +6,7 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification
 
 import tokprune_kernels as tk
-from tokprune_train.data.encoding import Collator
+from tokprune_train.data.encoding import Collator, on_device
 
 CLS, FIRST_NEEDLE, FIRST_NOISE, VOCABULARY = 1, 2, 11, 60
 KINDS = 3
@@ -56,7 +56,7 @@ def tiny_model(seed: int = 0, layers: int = 3) -> torch.nn.Module:
 
 def kept_shares(model: torch.nn.Module, rows: list[dict]) -> tuple[float, float]:
     """(share of the needles, share of the noise) that the last layer's attention still sees, tokens really removed."""
-    batch = COLLATOR(rows)
+    batch = on_device(COLLATOR(rows), model.device)
     model.eval()
     with torch.no_grad():
         pruning = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], output_pruning=True)["pruning"]

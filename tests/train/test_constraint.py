@@ -58,6 +58,25 @@ def test_ascent_on_the_multipliers_brings_the_sparsity_to_its_target():
     assert float(torch.sigmoid(wish.detach())) == pytest.approx(0.6, abs=0.02)
 
 
+@pytest.mark.parametrize(("quadratic", "left"), [(0.0, True), (40.0, False)])
+def test_a_multiplier_from_the_start_holds_a_model_on_its_target(quadratic, left):
+    """Without it a model that starts on the target leaves it for the task, until the multipliers have climbed."""
+    lagrangian, wish = Lagrangian(0.5, ramp=0.5, quadratic=quadratic), torch.nn.Parameter(torch.tensor(0.0))
+    lagrangian.start_from(torch.sigmoid(wish))
+    groups = [{"params": [wish]}, {"params": list(lagrangian.parameters()), "maximize": True}]
+    optimizer = torch.optim.AdamW(groups, lr=0.05, weight_decay=0.0)
+    furthest = 0.0
+    for step in range(200):
+        sparsity = torch.sigmoid(wish)
+        loss = sparsity + lagrangian(sparsity, step / 200)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        furthest = max(furthest, 0.5 - float(sparsity.detach()))
+    assert (furthest > 0.1) == left
+    assert left or furthest < 0.03
+
+
 def test_global_mean_of_one_process_is_the_tensor_itself():
     x = torch.tensor(0.3)
     assert global_mean(x) is x
@@ -86,6 +105,7 @@ def test_global_mean_of_two_processes(tmp_path):
 
 BAD = {
     "target": lambda: Lagrangian(1.0, 0.5),
+    "quadratic": lambda: Lagrangian(0.5, 0.5, quadratic=-1.0),
     "ramp": lambda: Lagrangian(0.5, 1.5),
     "progress": lambda: Lagrangian(0.5, 0.5).target_at(1.1),
     "keep": lambda: expected_lengths(torch.ones(2), [1], 4, torch.tensor([3])),

@@ -48,7 +48,7 @@ def kept_lengths(model: nn.Module, pruning: tk.PruningConfig, rows: Sequence[dic
         return _counted(pruning, torch.tensor([len(row["input_ids"]) for row in rows], dtype=torch.float64))
     before = tk.PruningConfig.from_dict(model.config.pruning)
     model.set_pruning(pruning)
-    kept = [output["pruning"].kept_lengths for _, output in outputs(model, rows, collator, output_pruning=True)]
+    kept = [output["pruning"].kept_lengths.cpu() for _, output in outputs(model, rows, collator, output_pruning=True)]
     model.set_pruning(before)
     return torch.cat(kept, dim=1).double()
 

@@ -24,7 +24,7 @@ def sample_scores(
         pruned = output["pruning"]
         scored = pruned.kept_mask[0].clone()
         scored[:, 0] = False
-        scores.append(pruned.importance[:, scored])
+        scores.append(pruned.importance[:, scored].cpu())
     model.set_pruning(pruning)
     return torch.cat(scores, dim=1)
 

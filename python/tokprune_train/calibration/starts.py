@@ -75,4 +75,4 @@ def ratio_shapes(layers: int, position: str) -> Iterator[tk.PruningConfig]:
 
 def _answers(model: nn.Module, rows: Sequence[dict], collator: Collator) -> Tensor:
     """(N, C) logits, in an order that only depends on the rows."""
-    return torch.cat([output["logits"].float() for _, output in outputs(model, rows, collator)])
+    return torch.cat([output["logits"].float().cpu() for _, output in outputs(model, rows, collator)])

@@ -139,6 +139,9 @@ def _add_constraint(parser, required):
     )
     group.add_argument("--ramp", type=float, default=0.5, metavar="X", help="share of the soft stage over which it tightens (default 0.5)")
     group.add_argument("--multiplier-lr", type=float, default=0.02, metavar="X", help="learning rate of the multipliers (default 0.02)")
+    group.add_argument(
+        "--multiplier-start", type=float, default=0.0, metavar="X", help="of the squared distance to the target at first: holds a start that meets it (default 0)"
+    )
 
 
 def _add_ltp(parser):

@@ -53,6 +53,11 @@ def model_inputs(batch: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids") if name in batch}
 
 
+def on_device(inputs: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """The same where a model is; nothing is copied where they are there."""
+    return {name: values.to(device) for name, values in inputs.items()}
+
+
 def by_length(rows: Sequence[dict], batch_size: int) -> Iterator[list[int]]:
     """Indices of rows in batches of texts of a length together: less padding to build. Longest first."""
     order = sorted(range(len(rows)), key=lambda row: -len(rows[row]["input_ids"]))

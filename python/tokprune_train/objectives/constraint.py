@@ -36,14 +36,16 @@ def expected_lengths(keep: Tensor, layers: Sequence[int], num_layers: int, lengt
 class Lagrangian(nn.Module):
     """The penalty that drives the sparsity to its target: linear * (s - t) + quadratic * (s - t)^2.
 
-    The multipliers `linear` and `quadratic` (scalars, 0 at first) rise against the model: they are to be *maximised* by the
+    The multipliers `linear` and `quadratic` (scalars) rise against the model: they are to be *maximised* by the
     optimiser while everything else minimises, in a parameter group with maximize=True and without weight decay. While the
     sparsity is too low `linear` falls, which makes sparsity pay; while it is too high `linear` rises; `quadratic` only
-    grows, with the distance that is left.
+    grows, with the distance that is left. `linear` is 0 at first.
     """
 
-    def __init__(self, target: float, ramp: float):
+    def __init__(self, target: float, ramp: float, quadratic: float = 0.0):
         """target: sparsity to reach, in (0, 1).   ramp: share of the training, in [0, 1], in which the target rises to it.
+        quadratic: the multiplier's value at first. With 0 the model is free to leave the target until the multipliers have
+        climbed; where it starts on the target, it is held there by a value that outweighs the task.
 
         Raises ValueError if one of them is out of its range.
         """
@@ -52,10 +54,12 @@ class Lagrangian(nn.Module):
             raise ValueError(f"target must be a sparsity in (0, 1), the share of the cost to save, got {target}")
         if not 0 <= ramp <= 1:
             raise ValueError(f"ramp must be a share of the training in [0, 1], got {ramp}")
+        if not 0 <= quadratic < float("inf"):
+            raise ValueError(f"quadratic, the first multiplier of the squared distance to the target, must be finite and 0 or more, got {quadratic}")
         self.target, self.ramp = target, ramp
         self.register_buffer("start", torch.tensor(0.0))
         self.linear = nn.Parameter(torch.tensor(0.0))
-        self.quadratic = nn.Parameter(torch.tensor(0.0))
+        self.quadratic = nn.Parameter(torch.tensor(float(quadratic)))
 
     def start_from(self, sparsity: Tensor) -> None:
         """Let the target rise from what the model saves already, instead of 0: else it would be driven back there first."""

@@ -108,8 +108,9 @@ class RankGates(nn.Module):
         Fine gates are hard-concrete values in [0, 1]. Coarse gates are 0 or 1, 1 where their hard-concrete value is above 0
         (which has the probability that `keep_probability` counts with), with that value's gradient (straight-through).
 
-        generator: of the logits' device, or None for torch's own. In data-parallel training give all processes the same seed:
-            their batches are then one batch under one sample, as in a single process.
+        generator: of any device, or None for torch's own on the logits'. One of the CPU draws the same gates on every device. In
+            data-parallel training give all processes the same seed: their batches are then one batch under one sample, as
+            in a single process.
         """
         fine = hard_concrete(self.fine, self._uniform(self.fine, generator))
         if not self.learns_coarse:
@@ -162,7 +163,8 @@ class RankGates(nn.Module):
 
     @staticmethod
     def _uniform(logits: Tensor, generator: torch.Generator | None) -> Tensor:
-        return torch.rand(logits.shape, generator=generator, dtype=logits.dtype, device=logits.device)
+        drawn_on = logits.device if generator is None else generator.device
+        return torch.rand(logits.shape, generator=generator, dtype=logits.dtype, device=drawn_on).to(logits.device)
 
 
 def rank_bins(scores: Tensor, alive: Tensor, cu_seqlens: Tensor, bins: int) -> Tensor:

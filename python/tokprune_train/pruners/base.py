@@ -17,12 +17,14 @@ class Constraint:
 
     cost: expected lengths -> relative cost.   target: share of the dense cost that is to be saved.   ramp: share of the
     training over which that share rises from 0.   learning_rate: of the two multipliers, by gradient ascent.
+    quadratic: the first value of the multiplier of the squared distance to the target.
     """
 
     cost: FlopsCost | LatencyCost
     target: float
     ramp: float = 0.5
     learning_rate: float = 0.02
+    quadratic: float = 0.0
 
 
 class ConstrainedPruner(nn.Module):
@@ -33,7 +35,7 @@ class ConstrainedPruner(nn.Module):
     def __init__(self, constraint: Constraint | None):
         super().__init__()
         self.constraint = constraint
-        self.lagrangian = None if constraint is None else Lagrangian(constraint.target, constraint.ramp)
+        self.lagrangian = None if constraint is None else Lagrangian(constraint.target, constraint.ramp, constraint.quadratic)
         self.saved: float | None = None
 
     def constraint_penalty(self, lengths: Tensor, initial: Tensor, progress: float) -> Tensor:
