@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tokprune_train import processes as train_processes
 
 ROOT = Path(__file__).parents[2]
 # where what the pruners learn starts from, see processes_worker
@@ -45,3 +46,12 @@ def test_two_processes_train_as_one(method, tmp_path):
     for line, shared in zip(log[:-1], shared_log[:-1], strict=True):
         assert shared["saved"] == pytest.approx(line["saved"], abs=1e-5)
         assert shared["loss"] == pytest.approx(line["loss"], abs=1e-3)
+
+
+def test_each_process_trains_on_its_own_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert train_processes.device() == torch.device("cuda:0")
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert train_processes.device() == torch.device("cuda:3")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert train_processes.device() == torch.device("cpu")
