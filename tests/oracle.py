@@ -19,7 +19,7 @@ class Pruning:
     criterion: str  # "threshold" | "topk"
     values: tuple[float, ...]
     position: str = "after_attention"  # or "before_layer"
-    score_denominator: str | int = "kept"  # "kept" | "initial" | the number itself
+    score_denominator: str | int = "kept"  # "kept" | "sqrt_kept" | "initial" | the number itself
     protect_first: bool = True
     protected_token_ids: tuple[int, ...] = ()
 
@@ -137,8 +137,10 @@ class _Decider:
             assert len(pruning.values) == num_layers, "one value per layer"
 
     def denominators(self, alive):
-        """(B,) number of rows to average over; at least 1 so that an empty text divides by something."""
+        """(B,) what importance is divided by; at least 1 so that an empty text divides by something."""
         kind = self.pruning.score_denominator if self.pruning is not None else "kept"
+        if kind == "sqrt_kept":
+            return alive.sum(dim=1).clamp(min=1).double() ** 0.5
         if kind in ("kept", "initial"):
             return (alive if kind == "kept" else self.live).sum(dim=1).clamp(min=1)
         return torch.full((len(alive),), kind, device=alive.device)

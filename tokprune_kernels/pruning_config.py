@@ -9,7 +9,8 @@ from typing import Any
 
 CRITERIA = ("threshold", "topk")
 POSITIONS = ("after_attention", "before_layer")
-DENOMINATORS = ("kept", "initial")
+DENOMINATORS = ("kept", "sqrt_kept", "initial")
+DENOMINATORS_SAID = f"{', '.join(map(repr, DENOMINATORS))} or a positive int"
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,8 @@ class PruningConfig:
     position: "after_attention" (importance of layer l decides between attention and output projection of layer l) or
         "before_layer" (importance of layer l-1 decides at the entry of layer l; entry 0 must prune nothing).
     score_denominator: what the column sums of attention are divided by (besides the heads): "kept" (the rows alive, so that
-        a text's scores sum to 1), "initial" (its length before any pruning) or a positive int (LTP's official code: the
-        padded length).
+        a text's scores sum to 1), "sqrt_kept" (their square root: thresholds spare long texts), "initial" (its length before
+        any pruning) or a positive int (LTP's official code: the padded length).
     protect_first: never prune a text's first live token ([CLS]).
     protected_token_ids: input ids that are never pruned, for example that of [SEP].
     exact_last_layer: not pruning, but beside it: for heads that read only the pooled first token, the last layer computes
@@ -153,7 +154,7 @@ def _check_denominator(value: Any) -> None:
     if isinstance(value, str):
         _one_of("score_denominator", value, DENOMINATORS)
     elif isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"score_denominator must be 'kept', 'initial' or a positive int, got {value!r}")
+        raise TypeError(f"score_denominator must be {DENOMINATORS_SAID}, got {value!r}")
     elif value <= 0:
         raise ValueError(f"score_denominator must be positive, got {value}")
 

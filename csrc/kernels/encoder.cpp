@@ -1,6 +1,8 @@
 // The loop over the layers. All activations live in the caller's workspace: they are allocated once, not once a layer.
 #include "tokprune/encoder.h"
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "parallel.h"
@@ -40,6 +42,7 @@ class EncoderRun {
     token_idx_ = workspace.take<int32_t>(total_);
     protected_ = workspace.take<uint8_t>(total_);
     first_rows_ = workspace.take<int32_t>(args.batch);
+    square_roots_ = workspace.take<float>(args.sqrt_rows ? args.batch : 0);
     for (int32_t*& bounds : bounds_) bounds = workspace.take<int32_t>(args.batch + 1);
     linear_ = workspace.take<char>(linear_workspace(LinearArgs{}, executor));
     cu_seqlens_ = args.cu_seqlens;
@@ -67,6 +70,7 @@ class EncoderRun {
   size_t bytes(int64_t elements) const { return static_cast<size_t>(elements) * size_; }
   int64_t row_bytes() const { return static_cast<int64_t>(bytes(args_.hidden)); }
   bool is_empty(int64_t b) const { return cu_seqlens_[b] == cu_seqlens_[b + 1]; }
+  bool divides_by_roots() const { return args_.sqrt_rows && !args_.denominators; }
   bool is_last(int64_t l) const { return l + 1 == args_.layer_count; }
 
   void run_layer(int64_t l) {
@@ -76,6 +80,7 @@ class EncoderRun {
     const int32_t* rows = nullptr;
     if (layer.prunes && before) rows = leave(keep_tokens(importance_, cu_seqlens_, args_.batch, rule(l), keep_idx_, other_bounds()));
     if (is_last(l) && args_.readout == Readout::kFirstOnly) return run_first_rows(layer, rows);
+    if (divides_by_roots()) update_square_roots();
     linear(layer.qkv, source_, rows, alive_, args_.hidden, Activation::kNone, qkv_);
     const int32_t* context_rows = nullptr;
     if (layer.prunes && !before) {
@@ -194,6 +199,12 @@ class EncoderRun {
                    executor_);
   }
 
+  // Of the rows that each sequence has now; 1 for an empty one.
+  void update_square_roots() {
+    for (int64_t b = 0; b < args_.batch; ++b)
+      square_roots_[b] = std::sqrt(static_cast<float>(std::max(cu_seqlens_[b + 1] - cu_seqlens_[b], 1)));
+  }
+
   AttentionArgs attention_arguments() const {
     AttentionArgs a{};
     a.dtype = args_.dtype;
@@ -204,7 +215,7 @@ class EncoderRun {
     a.context = context_;
     a.importance = importance_;
     a.cu_seqlens = cu_seqlens_;
-    a.denominators = args_.denominators;
+    a.denominators = divides_by_roots() ? square_roots_ : args_.denominators;
     a.batch = args_.batch;
     a.heads = args_.heads;
     a.head_dim = args_.hidden / args_.heads;
@@ -236,7 +247,7 @@ class EncoderRun {
   char *x_, *qkv_, *context_;
   char* queries_;  // of the first rows, kFirstOnly
   char *narrow_, *normed_, *wide_;  // of a block
-  float* importance_;
+  float *importance_, *square_roots_;
   int32_t *keep_idx_, *token_idx_, *first_rows_, *bounds_[2];
   uint8_t* protected_;
   void *attention_, *linear_;

@@ -47,7 +47,7 @@ EncoderLayer layer_of(const std::vector<Tensor>& weights, const std::vector<doub
 Tensor encoder(Tensor x, Tensor cu_seqlens, int64_t max_seqlen, std::vector<Tensor> weights, std::vector<double> eps,
                int64_t heads, int64_t activation, double scale, std::vector<double> keep, bool topk, bool before_layer,
                std::optional<Tensor> denominators, std::optional<Tensor> protected_rows, bool protect_first,
-               int64_t readout, std::optional<Tensor> token_idx, int64_t places) {
+               int64_t readout, std::optional<Tensor> token_idx, int64_t places, bool sqrt_rows) {
   EncoderArgs args{};
   args.dtype = float_type("x", x);
   if (x.dim() != 2 || x.size(1) < 1) fail("x: must have shape (tokens, hidden), hidden > 0, got " + shape_of(x));
@@ -65,6 +65,7 @@ Tensor encoder(Tensor x, Tensor cu_seqlens, int64_t max_seqlen, std::vector<Tens
   if (readout < 0 || readout > 2) fail("readout: must be 0 (all), 1 (first) or 2 (first_only), got " + std::to_string(readout));
   args.batch = check_sequences(cu_seqlens, total, max_seqlen);
   args.denominators = check_denominator_tensor(denominators, args.batch);
+  args.sqrt_rows = sqrt_rows;
   args.rule = {topk ? Criterion::kTopK : Criterion::kThreshold, 0, check_protected(protected_rows, total), protect_first};
   std::vector<EncoderLayer> stack;
   bool prunes = false;

@@ -37,6 +37,6 @@ Tensor packed_linear(Tensor x, Tensor weight, std::optional<Tensor> bias, int64_
 Tensor encoder(Tensor x, Tensor cu_seqlens, int64_t max_seqlen, std::vector<Tensor> weights, std::vector<double> eps,
                int64_t heads, int64_t activation, double scale, std::vector<double> keep, bool topk, bool before_layer,
                std::optional<Tensor> denominators, std::optional<Tensor> protected_rows, bool protect_first,
-               int64_t readout, std::optional<Tensor> token_idx, int64_t places);
+               int64_t readout, std::optional<Tensor> token_idx, int64_t places, bool sqrt_rows);
 
 }  // namespace tokprune::torch_binding

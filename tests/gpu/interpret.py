@@ -57,7 +57,8 @@ def run_whole(dtype: torch.dtype) -> list[tuple[str, int, float, float]]:
             inner = hidden if tensor.dim() == 1 else tensor.shape[1]
             tensors += [tensor if tensor.dim() == 1 else unpack_weight(tensor, len(bias), inner).contiguous(), bias]
         layers = [LayerTensors(*(t.to(dtype) for t in tensors[at : at + 12])) for at in range(0, len(tensors), 12)]
-        rules = Rules(heads, scale, activation, tuple(eps), tuple(keep), topk, before, given.get("protect_first", True))
+        own = {name: given[name] for name in ("protect_first", "sqrt_rows") if name in given}
+        rules = Rules(heads, scale, activation, tuple(eps), tuple(keep), topk, before, **own)
         out = torch.zeros_like(expected, dtype=dtype)
         # Room for more tokens than there are: what lies past them must not matter.
         spare = torch.full((5, hidden), float("nan"), dtype=dtype)
@@ -88,6 +89,7 @@ def run_models(dtype: torch.dtype) -> list[tuple[str, int, float, float]]:
     rules = {
         "dense": tk.PruningConfig.dense(),
         "ltp": tk.PruningConfig.ltp([0.01, 0.02, 0.04]),
+        "ltp by roots": tk.PruningConfig.ltp([0.1, 0.15, 0.2], score_denominator="sqrt_kept"),
         "top": tk.PruningConfig.top([1.0, 0.6, 0.5]),
         "top after attention": tk.PruningConfig.top([0.7, 0.6, 0.5], position="after_attention"),
         "protected": tk.PruningConfig.ltp([0.02, 0.03, 0.05], protected_token_ids=(7, 9), score_denominator="initial"),

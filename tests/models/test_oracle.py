@@ -54,13 +54,13 @@ def test_importance_is_the_column_mean_of_hugging_face_attentions():
             torch.testing.assert_close(ours.importance[layer, text, :length], mean, rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("denominator", ["kept", "initial", 40])
+@pytest.mark.parametrize("denominator", ["kept", "sqrt_kept", "initial", 40])
 def test_importance_sums_to_alive_over_denominator(denominator):
     model = random_bert()
     ids, mask = random_batch()
     out = oracle64(model, ids, mask, Pruning("topk", (1.0, 0.5, 0.3), score_denominator=denominator))
     alive = out.kept_lengths[:-1].double()
-    divisor = {"kept": alive, "initial": mask.sum(1), 40: torch.tensor(40)}[denominator]
+    divisor = {"kept": alive, "sqrt_kept": alive.sqrt(), "initial": mask.sum(1), 40: torch.tensor(40)}[denominator]
     expected = alive / divisor.clamp(min=1)  # 1 per text with "kept", 0 for the empty one
     torch.testing.assert_close(out.importance.sum(-1), expected, rtol=1e-12, atol=1e-12)
     assert not out.importance[~out.kept_mask[:-1]].any()

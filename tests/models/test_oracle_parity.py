@@ -67,7 +67,7 @@ def test_shapes(shape, position, criterion, gradients):
     assert_follows_own_importance(out, ids, mask, pruning)
 
 
-@pytest.mark.parametrize("denominator", ["kept", "initial", 64])
+@pytest.mark.parametrize("denominator", ["kept", "sqrt_kept", "initial", 64])
 @pytest.mark.parametrize("protect_first", [True, False], ids=["first_protected", "first_free"])
 @pytest.mark.parametrize("protected", [(), (3, 5, 8, 13)], ids=["no_ids", "ids"])
 def test_options(position, criterion, denominator, protect_first, protected):

@@ -13,7 +13,7 @@ import tokprune_kernels as tk
 from .helpers import make_pruning, pruned_copy, random_batch, random_bert, run, text_error
 
 LENGTHS = (21, 0, 1, 33, 21, 2, 48)
-DENOMINATORS = ("kept", "initial", 64)
+DENOMINATORS = ("kept", "sqrt_kept", "initial", 64)
 
 
 class Scripted:
@@ -145,7 +145,7 @@ def test_hidden_masks_multiply_the_layers_output():
 def plain_forward(base, ids, mask, soft):
     """The definition, padded, with full attention maps, through the plain model's modules: (states (B, L, H), [(B, L)]).
 
-    A_h[q, i] = softmax_i(q . k_i / sqrt(d) + log w_i); s_i = 1/(N_h D) sum_h sum_q w_q A_h[q, i], D = sum w, n_0, or a number.
+    A_h[q, i] = softmax_i(q . k_i / sqrt(d) + log w_i); s_i = 1/(N_h D) sum_h sum_q w_q A_h[q, i], D = sum w, its root, n_0, or a number.
     """
     live = mask != 0
     cu_seqlens = nn.functional.pad(live.sum(dim=1).cumsum(0), (1, 0))
@@ -166,9 +166,9 @@ def plain_forward(base, ids, mask, soft):
         x = layer.output(layer.intermediate(attended), attended)
         received = (probabilities * counted[:, None, :, None]).mean(dim=1).sum(dim=1)
         lengths = live.sum(dim=1, keepdim=True)
-        denominator = {"kept": counted.sum(dim=1, keepdim=True), "initial": lengths}.get(
-            soft.score_denominator, soft.score_denominator
-        )
+        rows = counted.sum(dim=1, keepdim=True)
+        known = {"kept": rows, "sqrt_kept": rows.sqrt(), "initial": lengths}
+        denominator = known.get(soft.score_denominator, soft.score_denominator)
         scores.append(received / denominator)
         given = soft(index, scores[-1][live], weights[live], cu_seqlens)
         if given is not None:

@@ -21,6 +21,8 @@ PRUNINGS = {
     "ltp": tk.PruningConfig.ltp([0.0, 0.02, 0.025, 0.03]),
     "ltp all layers": tk.PruningConfig.ltp([0.02, 0.02, 0.03, 0.04], score_denominator=64, **OPTIONS),
     "ltp before": tk.PruningConfig.ltp([0.0, 0.02, 0.03, 0.04], position="before_layer", score_denominator="initial"),
+    "ltp by roots": tk.PruningConfig.ltp([0.1, 0.13, 0.16, 0.2], score_denominator="sqrt_kept"),
+    "ltp by roots before": tk.PruningConfig.ltp([0.0, 0.13, 0.0, 0.2], position="before_layer", score_denominator="sqrt_kept"),
     "top": tk.PruningConfig.top([1.0, 0.7, 1.0, 0.5]),
     "top after": tk.PruningConfig.top([0.9, 0.7, 0.8, 0.5], position="after_attention", **OPTIONS),
     "unprotected": tk.PruningConfig.top([1.0, 0.7, 0.6, 0.5], protect_first=False),

@@ -282,6 +282,9 @@ def encoder(dtype):
         extra |= {"token_idx": token_idx, "places": batch * (length + 2)}
         threshold = 0.01 if dtype == torch.float32 else 2.0
         yield EncoderSample(f"{name} denominators", (*start, [threshold] * 3, False, False), extra, dtype)
+        roots = extra | {"denominators": None, "sqrt_rows": True}
+        threshold = 0.15 if dtype == torch.float32 else 20.0
+        yield EncoderSample(f"{name} square roots", (*start, [threshold] * 3, False, False), roots, dtype)
     wide = encoder_weights(1, 64, 64, dtype)  # the panels of keys and values begin where those of the queries end
     last = (randn(40, 64, dtype=dtype), cu_seqlens_of((40,)), 40, wide, [1e-5] * 2, 2, 3, 0.2, [], False, False)
     yield EncoderSample("whole panels", last, {"readout": 2}, dtype)

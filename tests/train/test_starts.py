@@ -1,9 +1,10 @@
 """Starting shapes: what meets a constraint, and which of them is taken."""
 
+from dataclasses import replace
+
 import pytest
 import tokprune_kernels as tk
 import torch
-from tokprune_train.calibration import starts
 from tokprune_train.calibration.fit import fit_to_target, kept_lengths
 from tokprune_train.calibration.starts import nearest_start, ratio_shapes, threshold_shapes
 from tokprune_train.objectives.cost import FlopsCost
@@ -80,4 +81,16 @@ def test_the_nearest_is_taken():
     apart = [float(functional.kl_div(one, logits[0], reduction="batchmean", log_target=True)) for one in logits[1:]]
     assert len(set(apart)) > 1, "the shapes must differ for the choice to mean something"
     assert chosen == fitted[apart.index(min(apart))]
-    assert starts.NO_OTHER > 1
+
+
+@pytest.mark.parametrize("denominator", ["kept", "sqrt_kept", "initial", 1])
+def test_only_the_first_token_is_left_in_the_end(denominator):
+    """Whatever scores are divided by, and where a fit has made the thresholds a quarter: one token may receive all attention."""
+    rows, model = needle_rows(8, seed=4, shortest=30), tiny_model(seed=1)
+    with torch.no_grad():
+        for layer in model.base_model.encoder.layer:
+            layer.attention.self.key.weight.mul_(60)
+            layer.attention.self.query.weight.mul_(60)
+    for shape in threshold_shapes(3, 0.04, score_denominator=denominator):
+        fitted = replace(shape, thresholds=tuple(theta / 4 for theta in shape.thresholds))
+        assert int(kept_lengths(model, fitted, rows, COLLATOR)[-1].max()) == 1

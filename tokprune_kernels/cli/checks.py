@@ -124,7 +124,7 @@ def plain_forward(base_model, ids: torch.Tensor, kept: torch.Tensor, config) -> 
             part(x).view(len(x), -1, attention.attention_head_size)
             for part in (attention.query, attention.key, attention.value)
         ]
-        rows = {"kept": len(x), "initial": len(ids)}.get(config.score_denominator, config.score_denominator)
+        rows = {"kept": len(x), "sqrt_kept": len(x) ** 0.5, "initial": len(ids)}.get(config.score_denominator, config.score_denominator)
         context, importance[number, alive] = reference.attn_importance(
             *heads,
             torch.tensor([0, len(x)], dtype=torch.int32),

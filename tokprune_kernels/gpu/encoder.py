@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..reference.denominators import square_roots
 from .attention import attend
 from .gather import gather_into, scatter_into
 from .linear import linear_into
@@ -44,7 +45,8 @@ class Rules:
 
     values: threshold or keep ratio of each layer, () = nothing is pruned.   topk: which of the two.   before_layer: tokens leave
     at a layer's entry, by the importance of the layer before; else right after its attention, by its own.
-    eps: two numbers a layer.   activation: code of the ops.
+    eps: two numbers a layer.   activation: code of the ops.   sqrt_rows: scores are divided by the square root of the rows alive
+    where no denominators are given, else by their number.
     """
 
     heads: int
@@ -55,6 +57,7 @@ class Rules:
     topk: bool = False
     before_layer: bool = False
     protect_first: bool = True
+    sqrt_rows: bool = False
 
     def rule(self, layer: int) -> tuple[float | None, float | None]:
         """(threshold, keep ratio) of a layer, one of them None."""
@@ -128,7 +131,8 @@ def run_layer(
     context, partials = attend(q, k, v, alive.cu_seqlens, max_seqlen, rules.scale, importance=decides or reads)
     scores, stay = None, None  # stay: the context rows of the tokens that do
     if partials is not None:
-        scores = Scores(partials, denominators)
+        given = square_roots(alive.cu_seqlens) if rules.sqrt_rows and denominators is None else denominators
+        scores = Scores(partials, given)
     if decides:
         decided = decide(scores, alive.cu_seqlens, *rules.rule(number), alive.protected, rules.protect_first)
         remove(alive, out, decided)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..packing import PackedBatch
 from ..pruning_config import PruningConfig
+from ..reference.denominators import square_roots
 from .compute import Layer
 from .exits import Exits
 from .recorder import HiddenStates, Recorder
@@ -48,7 +49,7 @@ def run_layers(run: Run, layers: Sequence[Layer], alive: Alive) -> None:
     prunes = [run.pruning.prunes_at(index) for index in range(len(layers))]
     # Importance is computed where something reads it: the next layer's decision, or the recorder.
     scored = [run.recorder is not None or (before and reads) for reads in (*prunes[1:], False)]
-    denominators = score_denominators(run.pruning, run.batch)
+    fixed = score_denominators(run.pruning, run.batch)
     importance = None
     if run.hidden_states is not None:
         run.hidden_states.append(alive.x, alive.token_idx)
@@ -57,6 +58,7 @@ def run_layers(run: Run, layers: Sequence[Layer], alive: Alive) -> None:
             remove_before(run, index, importance, alive)
         q, k, v = layer.qkv(alive.x)
         residual = alive.x
+        denominators = square_roots(alive.cu_seqlens) if run.pruning.score_denominator == "sqrt_kept" else fixed
         if prunes[index] and not before:
             context, residual = attend_and_remove(run, index, layer.scale, (q, k, v), denominators, alive)
         elif scored[index]:
@@ -122,8 +124,8 @@ def gather_labels(kernels: SimpleNamespace, alive: Alive, keep_idx: Tensor) -> N
 
 
 def score_denominators(pruning: PruningConfig, batch: PackedBatch) -> Tensor | None:
-    """(B,) float32 D of each text by `pruning.score_denominator`, or None for the rows alive."""
-    if pruning.score_denominator == "kept":
+    """(B,) float32 D of each text by `pruning.score_denominator`, or None where it hangs on the rows alive, in each layer others."""
+    if pruning.score_denominator in ("kept", "sqrt_kept"):
         return None
     if pruning.score_denominator == "initial":
         return batch.lengths.clamp(min=1).float()  # an empty text has no scores, but D must be positive

@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ..pruning_config import DENOMINATORS
+from ..pruning_config import DENOMINATORS, DENOMINATORS_SAID
 from .compute import Layer
 from .loop import Alive, Run, score_denominators
 
@@ -48,7 +48,7 @@ def check_soft_pruning(soft: SoftPruning) -> None:
     denominator = getattr(soft, "score_denominator", None)
     number = isinstance(denominator, int) and not isinstance(denominator, bool) and denominator > 0
     if denominator not in DENOMINATORS and not number:
-        raise ValueError(f"soft_pruning.score_denominator must be 'kept', 'initial' or a positive int, got {denominator!r}")
+        raise ValueError(f"soft_pruning.score_denominator must be {DENOMINATORS_SAID}, got {denominator!r}")
 
 
 def run_soft_layers(run: Run, layers: Sequence[Layer], alive: Alive, soft: SoftPruning) -> None:
@@ -72,6 +72,8 @@ def run_soft_layers(run: Run, layers: Sequence[Layer], alive: Alive, soft: SoftP
         denominators = fixed
         if fixed is None:
             denominators = _weighted_rows(weights if in_attention else torch.ones_like(weights), texts, run.batch.batch)
+            if soft.score_denominator == "sqrt_kept":
+                denominators = denominators.sqrt()
         alive.x = layer.finish(context, alive.x)
         changed = soft(index, received / denominators[texts], weights, cu_seqlens)
         if changed is not None:

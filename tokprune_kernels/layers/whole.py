@@ -64,5 +64,6 @@ class WholeEncoder:
             READOUTS[readout],
             None if first_only else batch.token_idx,
             batch.batch * batch.length,
+            pruning.score_denominator == "sqrt_kept",
         )
         return out if first_only else out.view(batch.batch, batch.length, x.shape[1])

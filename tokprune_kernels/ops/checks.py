@@ -185,6 +185,7 @@ def encoder(
     readout=0,
     token_idx=None,
     places=0,
+    sqrt_rows=False,
 ):
     need.tensor("x", x, need.COMPILED_FLOATS, 2)
     need.cu_seqlens(cu_seqlens, x)

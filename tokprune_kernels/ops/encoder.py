@@ -32,6 +32,7 @@ def encoder(
     readout: str = "all",
     token_idx: Tensor | None = None,
     places: int = 0,
+    sqrt_rows: bool = False,
 ) -> Tensor:
     """All layers of a post-norm encoder (BERT's kind) on packed tokens, pruned on the way; for inference, it has no gradient.
 
@@ -50,7 +51,8 @@ def encoder(
         thresholds, keep_ratios: one a layer, at most one of the two; a threshold <= 0 or a ratio of 1 prunes nothing there,
             as neither of the two does. See `keep_threshold` (LTP, Kim et al., KDD 2022) and `keep_topk` (ToP, Li et al., KDD 2023).
         before_layer: decide at the entry of a layer by the importance in the one before (ToP), not after its attention (LTP).
-        denominators: (B,) float32, see `attn_importance`.
+        denominators: (B,) float32, see `attn_importance`.   sqrt_rows: without them divide by the square root of the rows alive in
+            each layer, not by their number.
         protected: (T,) bool, never pruned.   protect_first: nor is the first token of a sequence.
         readout: "all": every token's last state, survivors' final ones and the exit states of those pruned; "first": those
             of the first tokens; "first_only": the same, and the last layer computes nothing else.
@@ -69,7 +71,7 @@ def encoder(
         raise ValueError("give thresholds or keep_ratios, not both")
     topk = keep_ratios is not None
     keep = [float(value) for value in (keep_ratios if topk else thresholds) or ()]
-    options = (topk, before_layer, denominators, protected, protect_first, READOUTS[readout], token_idx, places)
+    options = (topk, before_layer, denominators, protected, protect_first, READOUTS[readout], token_idx, places, sqrt_rows)
     arguments = (x, cu_seqlens, max_seqlen, list(weights), list(eps), heads, ACTIVATIONS[activation], scale, keep, *options)
     if not traced():
         checks.encoder(*arguments)

@@ -176,7 +176,8 @@ def packed_linear(x, weight, bias, out_features, activation=0, rows=None):
 @_define(
     "(Tensor x, Tensor cu_seqlens, SymInt max_seqlen, Tensor[] weights, float[] eps, int heads, int activation, float scale,"
     " float[] keep, bool topk, bool before_layer, Tensor? denominators=None, Tensor? protected=None,"
-    " bool protect_first=True, int readout=0, Tensor? token_idx=None, SymInt places=0) -> Tensor"
+    " bool protect_first=True, int readout=0, Tensor? token_idx=None, SymInt places=0,"
+    " bool sqrt_rows=False) -> Tensor"
 )
 def encoder(
     x,
@@ -196,8 +197,9 @@ def encoder(
     readout=0,
     token_idx=None,
     places=0,
+    sqrt_rows=False,
 ):
-    options = (denominators, protected, protect_first, readout, token_idx, places)
+    options = (denominators, protected, protect_first, readout, token_idx, places, sqrt_rows)
     checks.encoder(
         x, cu_seqlens, max_seqlen, weights, eps, heads, activation, scale, keep, topk, before_layer, *options
     )

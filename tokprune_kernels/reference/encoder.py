@@ -1,6 +1,7 @@
 """A whole pruned encoder on packed tokens, layer after layer."""
 
 from .attention import attn_importance
+from .denominators import square_roots
 from .decision import keep_threshold, keep_topk
 from .gather import compact, store_exits_
 from .linear import packed_linear
@@ -34,6 +35,7 @@ def encoder(
     readout=0,
     token_idx=None,
     places=0,
+    sqrt_rows=False,
 ):
     """Last states of the tokens at their places (places, H), or of each sequence's first token (B, H); zeros elsewhere."""
     hidden, wide = x.shape[1], [bias.shape[0] for bias in weights[7 :: len(LAYER_WEIGHTS)]]
@@ -56,7 +58,8 @@ def encoder(
             _, cu_seqlens, x, token_idx, protected = stay()
         qkv = packed_linear(x, part["qkv"], part["qkv_bias"], 3 * hidden)
         q, k, v = qkv.unflatten(1, (3, heads, hidden // heads)).unbind(1)
-        context, importance = attn_importance(q, k, v, cu_seqlens, max_seqlen, scale, denominators)
+        given = square_roots(cu_seqlens) if sqrt_rows and denominators is None else denominators
+        context, importance = attn_importance(q, k, v, cu_seqlens, max_seqlen, scale, given)
         if prunes and not before_layer:
             keep_idx, cu_seqlens, x, token_idx, protected = stay()
             context = compact(context, keep_idx, len(keep_idx))

@@ -51,6 +51,7 @@ struct EncoderArgs {
   const void* x;             // (total, hidden), contiguous
   const int32_t* cu_seqlens;   // (batch + 1,), see check_cu_seqlens
   const float* denominators;   // (batch,) or null, see AttentionArgs
+  bool sqrt_rows;              // without denominators: divide by the square root of a layer's rows, not by their number
   int64_t batch;
   Readout readout;  // kFirst and kFirstOnly need a rule that never prunes the first token
   const int32_t* token_idx;  // (total,), ascending; kAll only

@@ -16,8 +16,9 @@ from ..objectives.gates import FIRST_ONLY
 from ..running import outputs
 from .fit import fit_to_target, kept_lengths
 
-# Above every score, which are shares of a whole: after the last attention a head that reads the first token needs no other.
-NO_OTHER = 4.0
+# Above every score, also where a fit has made it a quarter: the highest is a text's length, by a denominator of 1. After the last
+# attention a head that reads the first token needs no other.
+NO_OTHER = 4.0 * 512
 # By this share of the cost a fit may miss its target: lengths are whole numbers.
 _NEAR = 0.01
 _POWERS = (0.25, 0.5, 1.0, 2.0)

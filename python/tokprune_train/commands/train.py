@@ -155,7 +155,7 @@ def _add_ltp(parser):
         "--temperature", type=float, nargs=2, default=(0.3, 0.05), metavar=("FIRST", "LAST"), help="of the masks, in median scores (default 0.3 0.05)"
     )
     group.add_argument("--threshold-lr", type=float, default=0.01, metavar="X", help="in median scores (default 0.01)")
-    group.add_argument("--score-denominator", default="kept", metavar="D", help="kept (default), initial, or a number")
+    group.add_argument("--score-denominator", default="kept", metavar="D", help="kept (default), sqrt_kept (spares long texts), initial, or a number")
 
 
 def _add_top(parser):
