@@ -108,6 +108,7 @@ def _ltp(workspace: Workspace, args: Namespace):
     denominator = args.score_denominator
     options = ltp.Options(
         start=args.start,
+        start_power=args.start_power,
         start_threshold=args.start_threshold,
         regularizer=args.regularizer,
         temperature=tuple(args.temperature),

@@ -82,6 +82,18 @@ def test_thresholds_learned(train, tmp_path):
     assert result["options"]["soft"]["epochs"] == 1
 
 
+def test_thresholds_held_to_a_line(train, tmp_path):
+    """Where they hardly learn and are held to the constraint, the start's shape is what is left: a fit scales it as a whole."""
+    held = ("--threshold-lr", 1e-6, "--start-power", 2, "--multiplier-start", 40)
+    result, pruning = train("ltp", "--speedup", 1.5, "--score-denominator", "sqrt_kept", *held)
+    assert pruning.score_denominator == "sqrt_kept"
+    first, *between, _ = [theta / pruning.thresholds[0] for theta in pruning.thresholds]
+    assert [first, *between] == pytest.approx([(layer + 1) ** 2 for layer in range(LAYERS - 1)], rel=1e-3)
+    log = [json.loads(line) for line in (tmp_path / "ltp" / "soft" / "log.jsonl").read_text().splitlines()]
+    assert log[0]["lambda_quadratic"] == pytest.approx(40, abs=1)
+    assert result["options"]["start_power"] == 2
+
+
 def test_thresholds_learned_with_a_regulariser(train):
     """The paper's own form: from a line of thresholds, hidden states masked, a fixed denominator, no constraint."""
     options = ("--regularizer", 0.1, "--start-threshold", 0.05, "--masks", "hidden", "--score-denominator", 32)
@@ -134,6 +146,22 @@ def test_more_texts_and_more_to_learn_from(train, tmp_path):
 def test_options_that_cannot_be_met(tokprune, dense, folder, tmp_path, options, message):
     start = ("--model", dense / "model", "--data", folder, "--output", tmp_path / "out", *OPTIONS)
     code, _, errors = tokprune("train", "fixed", *start, "--final-threshold", 0.09, *options)
+    assert code != 0 and message in errors
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--start-power", 1), "give a speedup"),
+        (("--speedup", 1.5, "--start-power", 1, "--start-threshold", 0.1), "no start_threshold"),
+        (("--speedup", 1.5, "--start-power", -1), "by a power of at least 0"),
+        (("--speedup", 1.5, "--multiplier-start", -1), "quadratic, the first multiplier"),
+        (("--score-denominator", "sqrt"), "'sqrt_kept'"),
+    ],
+)
+def test_thresholds_that_cannot_be_learned(tokprune, dense, folder, tmp_path, options, message):
+    start = ("--model", dense / "model", "--data", folder, "--output", tmp_path / "out", *OPTIONS)
+    code, _, errors = tokprune("train", "ltp", *start, *options)
     assert code != 0 and message in errors
 
 

@@ -19,6 +19,8 @@ def test_shapes_of_thresholds():
     assert all(shape.score_denominator == 128 and shape.thresholds[-1] > 1 for shape in shapes)
     assert [shape.thresholds[:2] for shape in shapes if shape.thresholds[0] == pytest.approx(0.04 / 3)] == [pytest.approx((0.04 / 3, 0.08 / 3))]
     assert all(shape.thresholds[0] < shape.thresholds[1] < 0.04 for shape in shapes)
+    (square,) = threshold_shapes(3, 0.09, [2])
+    assert square.thresholds[:2] == pytest.approx((0.01, 0.04))
 
 
 @pytest.mark.parametrize("position", ["before_layer", "after_attention"])

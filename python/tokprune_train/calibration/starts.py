@@ -21,7 +21,7 @@ from .fit import fit_to_target, kept_lengths
 NO_OTHER = 4.0 * 512
 # By this share of the cost a fit may miss its target: lengths are whole numbers.
 _NEAR = 0.01
-_POWERS = (0.25, 0.5, 1.0, 2.0)
+POWERS = (0.25, 0.5, 1.0, 2.0)
 _RATIO = 0.7
 # How much more the last of the layers that prune takes than the middle one does, and the middle one than the first: as powers.
 _LEANS = (0.5, 1.0, 2.0)
@@ -57,9 +57,14 @@ def nearest_start(
     return fitted[distances.index(min(distances))]
 
 
-def threshold_shapes(layers: int, typical: float, **options) -> Iterator[tk.PruningConfig]:
-    """Lines of thresholds that rise with the depth, steeply or not, to a `typical` score; after the last layer only [CLS] stays."""
-    for power in _POWERS:
+def threshold_shapes(layers: int, typical: float, powers: Sequence[float] = POWERS, **options) -> Iterator[tk.PruningConfig]:
+    """Thresholds that rise as these powers of the depth, steeply or not, to a `typical` score; after the last layer only [CLS] stays.
+
+    Raises ValueError for a negative power.
+    """
+    for power in powers:
+        if not power >= 0:
+            raise ValueError(f"thresholds must rise with the depth, by a power of at least 0, got {power}")
         rising = [typical * ((layer + 1) / layers) ** power for layer in range(layers - 1)]
         yield tk.PruningConfig.ltp([*rising, NO_OTHER], **options)
 

@@ -150,6 +150,9 @@ def _add_ltp(parser):
     group.add_argument(
         "--start", type=float, default=0.3, metavar="X", help="share of the last layer's scores below its first threshold, without --speedup (default 0.3)"
     )
+    group.add_argument(
+        "--start-power", type=float, metavar="X", help="with --speedup: the first thresholds rise as the X-th power of the depth (default: the best of some)"
+    )
     group.add_argument("--start-threshold", type=float, metavar="X", help="instead: the last layer's first threshold itself, as in the paper")
     group.add_argument(
         "--temperature", type=float, nargs=2, default=(0.3, 0.05), metavar=("FIRST", "LAST"), help="of the masks, in median scores (default 0.3 0.05)"

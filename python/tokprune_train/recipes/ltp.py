@@ -8,7 +8,7 @@ from torch import nn
 from transformers import set_seed
 
 from ..calibration.scores import quantile_line, sample_scores
-from ..calibration.starts import threshold_shapes
+from ..calibration.starts import POWERS, threshold_shapes
 from ..objectives.ltp import threshold_line
 from ..pruners.base import Constraint
 from ..pruners.ltp import LearnedThresholds
@@ -22,6 +22,7 @@ from . import hard
 class Options:
     """Of the method.
 
+    start_power: under a constraint the power of the depth that the first thresholds rise as; None: the best of some.
     start_threshold: where the thresholds' first line ends, rising from 0 as in the paper; None: under a constraint the best of some
     lines that meet it (calibration.starts), else start: a line that ends above this share of the last layer's scores.
     regularizer: LTP's lambda, where there is no constraint.   temperature: first and last, in units of the median score.
@@ -29,6 +30,7 @@ class Options:
     """
 
     start: float = 0.3
+    start_power: float | None = None
     start_threshold: float | None = None
     regularizer: float = 0.05
     temperature: tuple[float, float] = (0.3, 0.05)
@@ -41,7 +43,12 @@ class Options:
 
 
 def run(workspace: Workspace, options: Options, constraint: Constraint | None) -> nn.Module:
-    """Soft stage, then hard stage. Both start from the dense model, which also teaches."""
+    """Soft stage, then hard stage. Both start from the dense model, which also teaches.
+
+    Raises ValueError for a start_power that is negative, or that nothing reads.
+    """
+    if options.start_power is not None and (constraint is None or options.start_threshold is not None):
+        raise ValueError("start_power shapes the start that meets a constraint: give a speedup, and no start_threshold")
     set_seed(options.soft.seed)
     model = workspace.load_model()
     workspace.teach(model, options.teaching)
@@ -52,7 +59,8 @@ def run(workspace: Workspace, options: Options, constraint: Constraint | None) -
         base = quantile_line(scores, options.start)
     else:
         # From there on the constraint holds, and what is learned is where to prune, not how much.
-        shapes = threshold_shapes(len(scores), float(scores.median()), score_denominator=options.score_denominator)
+        powers = POWERS if options.start_power is None else (options.start_power,)
+        shapes = threshold_shapes(len(scores), float(scores.median()), powers, score_denominator=options.score_denominator)
         base = workspace.nearest_start(model, list(shapes), constraint).thresholds
     pruner = LearnedThresholds(
         base,
