@@ -132,7 +132,7 @@ void check_encoder(const KernelTable& kernels, DType dtype, const std::vector<in
           Buffer out(rows * hidden * size);
           EncoderArgs args{dtype, layers.data(), 3, hidden, hidden / 8, Activation::kGelu, 0.3f,
                            {criterion, 0, prunes ? static_cast<const uint8_t*>(fixed.p) : nullptr, true}, position, x.p, bounds.data(),
-                           nullptr, batch, readout, token_idx.data(), out.p, rows};
+                           nullptr, criterion == Criterion::kThreshold, batch, readout, token_idx.data(), out.p, rows};
           Buffer workspace(encoder_workspace(args, executor));
           encoder(kernels, args, workspace.p, executor);
           ++calls;

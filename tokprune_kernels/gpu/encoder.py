@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..reference.denominators import square_roots
 from .attention import attend
 from .gather import gather_into, scatter_into
 from .linear import linear_into
@@ -131,8 +130,9 @@ def run_layer(
     context, partials = attend(q, k, v, alive.cu_seqlens, max_seqlen, rules.scale, importance=decides or reads)
     scores, stay = None, None  # stay: the context rows of the tokens that do
     if partials is not None:
-        given = square_roots(alive.cu_seqlens) if rules.sqrt_rows and denominators is None else denominators
-        scores = Scores(partials, given)
+        if rules.sqrt_rows and denominators is None:  # of the rows alive, 1 for a sequence that has none
+            denominators = alive.cu_seqlens.diff().clamp(min=1).float().sqrt()
+        scores = Scores(partials, denominators)
     if decides:
         decided = decide(scores, alive.cu_seqlens, *rules.rule(number), alive.protected, rules.protect_first)
         remove(alive, out, decided)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..packing import PackedBatch
 from ..pruning_config import PruningConfig
-from ..reference.denominators import square_roots
+from ..reference.attention import square_roots
 from .compute import Layer
 from .exits import Exits
 from .recorder import HiddenStates, Recorder

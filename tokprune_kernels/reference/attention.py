@@ -73,3 +73,8 @@ def _probabilities(q, k, scale, key_bias=None):
 def _wide(x):
     """x in the dtype that sums are taken in: float64 stays, everything else becomes float32."""
     return x if x.dtype == torch.float64 else x.float()
+
+
+def square_roots(cu_seqlens):
+    """(B,) float32 denominators: the root of each sequence's number of rows, 1 for an empty one, which has no scores but needs a D > 0."""
+    return cu_seqlens.diff().clamp(min=1).float().sqrt()

@@ -1,7 +1,6 @@
 """A whole pruned encoder on packed tokens, layer after layer."""
 
-from .attention import attn_importance
-from .denominators import square_roots
+from .attention import attn_importance, square_roots
 from .decision import keep_threshold, keep_topk
 from .gather import compact, store_exits_
 from .linear import packed_linear
