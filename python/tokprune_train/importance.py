@@ -20,20 +20,20 @@ class Scored(NamedTuple):
     cu_seqlens: Tensor
 
 
-def run_scored(model: nn.Module, pruner: nn.Module | None, inputs: dict) -> tuple[dict[str, Tensor], list[Scored]]:
+def run_scored(model: nn.Module, pruner: nn.Module | None, inputs: dict, places: Tensor) -> tuple[dict[str, Tensor], list[Scored]]:
     """The model's output, and what it made of its tokens in each layer.
 
     pruner: prunes softly (see tokprune_kernels' soft pruning); None: the model really removes tokens, or none.
-    inputs: keyword arguments of the model, with attention_mask (B, L).
+    inputs: keyword arguments of the model, with attention_mask (B, L).   places: (T,) where in it, flat, tokens are.
     """
     if pruner is not None:
         noted = _NotedPruner(pruner)
         return model(**inputs | {"soft_pruning": noted}), noted.scored
     output = model(**inputs, output_pruning=True)
-    present = inputs["attention_mask"] != 0
-    cu_seqlens = functional.pad(present.sum(dim=1).cumsum(0), (1, 0))
-    layers = zip(output["pruning"].importance, output["pruning"].kept_mask)
-    return output, [Scored(importance[present], alive[present], cu_seqlens) for importance, alive in layers]
+    cu_seqlens = functional.pad((inputs["attention_mask"] != 0).sum(dim=1).cumsum(0), (1, 0))
+    noted = output["pruning"]
+    layers = zip(noted.importance.flatten(1)[:, places], noted.kept_mask.flatten(1)[:, places])
+    return output, [Scored(importance, alive, cu_seqlens) for importance, alive in layers]
 
 
 class _NotedPruner:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -10,9 +10,12 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from .data.encoding import PER_TOKEN
+from .data.joining import likeliest
 from .importance import Scored, run_scored
 from .objectives.distillation import importance_distillation, prediction_distillation, state_distillation, token_distillation
 from .states import layer_states, pooled_states
+from .teacher import say
 
 
 # What the importance of the dense model can be -> key of a row (teacher.teach).
@@ -47,7 +50,8 @@ class Teaching:
 
     answers: share in [0, 1] of the loss that its logits have, the labels having the rest.   temperature: softens them.
     states: weight >= 0 of the distillation of its pooled states.   layers: of its first tokens' after every layer.
-    tokens: of the states between the layers of the tokens still alive there, which takes a teacher beside the student.
+    tokens: of the states between the layers of the tokens still alive there, which takes a teacher beside the student; all but
+        saliency it then says there.
     importance: of the importance of tokens, which every layer but the last learns, whose decision no layer follows.
     0 leaves out any.   importance_from: "attention", the mean importance over the dense model's layers, or "saliency", see there.
     """
@@ -77,7 +81,7 @@ class Teaching:
 
     @property
     def wanted(self) -> list[str]:
-        """What the teacher has to say beforehand, as keys of a row (teacher.teach)."""
+        """What the teacher has to say, as keys of a row (teacher.teach)."""
         weights = {
             "teacher_logits": self.answers,
             "teacher_state": self.states,
@@ -86,15 +90,19 @@ class Teaching:
         }
         return [name for name, weight in weights.items() if weight]
 
+    @property
+    def beside(self) -> bool:
+        """Whether the teacher runs on every batch; else it speaks on every row beforehand."""
+        return self.tokens > 0
+
 
 class _Seen(NamedTuple):
     """A forward pass: the model's output, with hidden states where layers or tokens are taught, its pooled states (B, H) where they
-    are, what it made of its tokens in each layer where that or tokens are, and where these are the dense teacher's hidden states."""
+    are, and what it made of its tokens in each layer where that or tokens are."""
 
     output: dict
     state: Tensor | None
     scored: list[Scored]
-    dense: Sequence[Tensor]
 
 
 class Student(nn.Module):
@@ -107,15 +115,15 @@ class Student(nn.Module):
     model: what `tokprune_kernels.prune_model` returned.   pruner: learns where to prune (soft stage); None: the model prunes
     by its own configuration, really removing tokens (hard stage), or not at all.
     teaching: w, v, u, r, t and the temperature of the logits' distillation.
-    teacher: the dense model that says what survivors' states should be, and runs on every batch; needed where r is not 0.
-    step, progress: how far the training is; the trainer sets them.   task_loss: of the last batch, without the penalty.
+    teacher: the dense model, which runs on every batch; needed where r is not 0.
+    step, progress: how far the training is; the trainer sets them.   task_loss: of the last batch, a scalar without the penalty.
     """
 
     def __init__(
         self, model: nn.Module, pruner: nn.Module | None = None, teaching: Teaching = Teaching(), teacher: nn.Module | None = None
     ):
         super().__init__()
-        if teaching.tokens and teacher is None:
+        if teaching.beside and teacher is None:
             raise ValueError("token distillation needs the dense teacher itself, to run it beside the student: give teacher")
         self.model, self.pruner, self.teaching = model, pruner, teaching
         self.step, self.progress, self.task_loss = 0, 0.0, None
@@ -129,6 +137,7 @@ class Student(nn.Module):
         attention_mask: Tensor,
         token_type_ids: Tensor | None = None,
         labels: Tensor | None = None,
+        unlabelled: Tensor | None = None,
         teacher_logits: Tensor | None = None,
         teacher_state: Tensor | None = None,
         teacher_layers: Tensor | None = None,
@@ -137,49 +146,55 @@ class Student(nn.Module):
         teacher_saliency: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """{"loss": scalar, "logits": (B, C)} of a padded batch, see data.encoding.Collator."""
-        inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids, "labels": labels}
-        if self.pruner is not None:
-            self.pruner.begin(self.step, self.progress)
-            inputs["soft_pruning"] = self.pruner
-        taught = {
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
+        places = (attention_mask != 0).flatten().nonzero().flatten()
+        told = {
             "teacher_logits": teacher_logits,
             "teacher_state": teacher_state,
             "teacher_layers": teacher_layers,
-            "teacher_mean_importance": _packed(teacher_mean_importance, attention_mask),
-            "teacher_saliency": _packed(teacher_saliency, attention_mask),
+            "teacher_importance": teacher_importance,
+            "teacher_mean_importance": teacher_mean_importance,
+            "teacher_saliency": teacher_saliency,
         }
+        if self.teaching.beside:
+            told |= self._told_beside(inputs)
+            if unlabelled is not None:
+                labels = torch.where(unlabelled, likeliest(told["teacher_logits"], labels.is_floating_point()), labels)
+        taught = {name: _packed(values, places) if name in PER_TOKEN else values for name, values in told.items()}
         self._check_taught(taught)
-        seen = self._run(inputs)
-        loss = self._taught(seen, taught, attention_mask)
+        inputs["labels"] = labels
         if self.pruner is not None:
-            self.task_loss = float(loss.detach())
-            loss = loss + self.pruner.penalty(self.progress, _packed(teacher_importance, attention_mask))
+            self.pruner.begin(self.step, self.progress)
+            inputs["soft_pruning"] = self.pruner
+        seen = self._run(inputs, places)
+        loss = self._taught(seen, taught, places)
+        if self.pruner is not None:
+            self.task_loss = loss.detach()
+            loss = loss + self.pruner.penalty(self.progress, taught["teacher_importance"])
         return {"loss": loss, "logits": seen.output["logits"]}
 
-    def _run(self, inputs: dict) -> _Seen:
+    def _told_beside(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What the teacher says of this batch (teacher.say): all that is wanted, its last layer's importance, its hidden states."""
+        teacher = self._teacher[0].to(inputs["input_ids"].device)
+        return say(teacher, inputs, {*self.teaching.wanted, "teacher_importance"}, states=True)
+
+    def _run(self, inputs: dict, places: Tensor) -> _Seen:
         if self.teaching.layers or self.teaching.tokens:
             inputs["output_hidden_states"] = True
         with pooled_states(self.model) if self.teaching.states else nullcontext([None]) as states:
             if self.teaching.importance or self.teaching.tokens:
-                output, scored = run_scored(self.model, self.pruner, inputs)
+                output, scored = run_scored(self.model, self.pruner, inputs, places)
             else:
                 output, scored = self.model(**inputs), []
-        return _Seen(output, states[-1], scored, self._dense_states(inputs) if self.teaching.tokens else ())
-
-    @torch.no_grad()
-    def _dense_states(self, inputs: dict) -> Sequence[Tensor]:
-        """What the teacher makes of the same texts: (B, L, H) before the first layer and after every one."""
-        teacher = self._teacher[0].to(inputs["input_ids"].device)
-        texts = {name: inputs[name] for name in ("input_ids", "attention_mask", "token_type_ids")}
-        return teacher(**texts, output_hidden_states=True)["hidden_states"]
+        return _Seen(output, states[-1], scored)
 
     def _check_taught(self, taught: dict[str, Tensor | None]) -> None:
         for name in self.teaching.wanted:
             if taught[name] is None:
                 raise ValueError(f"distillation needs {name} in the batch: run the teacher over the rows first")
 
-    def _taught(self, seen: _Seen, taught: dict[str, Tensor | None], present: Tensor) -> Tensor:
-        """The task's loss with the teacher's part; present: (B, L), 0 at padding."""
+    def _taught(self, seen: _Seen, taught: dict, places: Tensor) -> Tensor:
+        """The task's loss with the teacher's part; places: (T,), where in (B, L), flat, tokens are."""
         output, loss, teaching = seen.output, seen.output["loss"], self.teaching
         if teaching.answers:
             answers = prediction_distillation(output["logits"].float(), taught["teacher_logits"], teaching.temperature)
@@ -188,9 +203,9 @@ class Student(nn.Module):
             loss = loss + teaching.states * state_distillation(seen.state.float(), taught["teacher_state"])
         if teaching.layers:
             loss = loss + teaching.layers * state_distillation(layer_states(output).float(), taught["teacher_layers"].float())
-        return loss + self._not_the_pruners(self._taught_of_tokens(seen, taught, present))
+        return loss + self._not_the_pruners(self._taught_of_tokens(seen, taught, places))
 
-    def _taught_of_tokens(self, seen: _Seen, taught: dict[str, Tensor | None], present: Tensor) -> Tensor:
+    def _taught_of_tokens(self, seen: _Seen, taught: dict, places: Tensor) -> Tensor:
         """How tokens are scored in every layer but the last, which no layer follows, and what survivors are on entering every layer
         but the first, which all enter."""
         teaching, loss = self.teaching, seen.output["logits"].new_zeros((), dtype=torch.float32)
@@ -201,8 +216,8 @@ class Student(nn.Module):
             apart = [importance_distillation(layer.importance, told, layer.alive, layer.cu_seqlens) for layer in seen.scored[:-1]]
             loss = loss + teaching.importance * torch.stack(apart).mean()
         if teaching.tokens:
-            entering = list(zip(seen.output["hidden_states"], seen.dense, seen.scored))[1:]
-            pairs = [(_packed(own, present), _packed(dense, present), layer) for own, dense, layer in entering]
+            entering = list(zip(seen.output["hidden_states"], taught["hidden_states"], seen.scored))[1:]
+            pairs = [(_packed(own, places), _packed(dense, places), layer) for own, dense, layer in entering]
             apart = [token_distillation(own, dense, layer.alive, layer.cu_seqlens) for own, dense, layer in pairs]
             loss = loss + teaching.tokens * torch.stack(apart).mean()
         return loss
@@ -223,6 +238,6 @@ class Student(nn.Module):
         return loss - (opposed - opposed.detach())  # of value 0
 
 
-def _packed(values: Tensor | None, attention_mask: Tensor) -> Tensor | None:
+def _packed(values: Tensor | None, places: Tensor) -> Tensor | None:
     """(T, ...) of the tokens that are there, from (B, L, ...)."""
-    return None if values is None else values[attention_mask != 0]
+    return None if values is None else values.flatten(0, 1).index_select(0, places)

@@ -127,6 +127,7 @@ def training_arguments(settings: Settings, rows: int, folder: Path) -> TrainingA
         save_steps=max(1, steps // (settings.checkpoints + 1)),
         save_total_limit=1,
         logging_steps=settings.log_every,
+        logging_nan_inf_filter=cpu,  # on a GPU its look at every loss waits for the device
         report_to="none",
         remove_unused_columns=False,
         dataloader_drop_last=True,
@@ -165,6 +166,6 @@ class StudentCallback(TrainerCallback):
         if not state.is_world_process_zero or logs is None:
             return
         if self.student.pruner is not None:
-            logs |= {"task_loss": self.student.task_loss} | self.student.pruner.metrics(self.student.progress)
+            logs |= {"task_loss": float(self.student.task_loss)} | self.student.pruner.metrics(self.student.progress)
         with self.log.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps({"step": state.global_step, **logs}) + "\n")

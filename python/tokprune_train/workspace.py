@@ -83,7 +83,7 @@ class Workspace:
 
     def student(self, model: nn.Module, pruner: nn.Module | None, teaching: Teaching) -> Student:
         """With the teacher beside it where it is asked for every batch."""
-        return Student(model, pruner, teaching, self._load(self.teacher or self.base) if teaching.tokens else None)
+        return Student(model, pruner, teaching, self._load(self.teacher or self.base) if teaching.beside else None)
 
     def run_stage(self, name: str, student: Student, settings: Settings, callbacks: Sequence[TrainerCallback] = ()) -> None:
         """Train the student; its log and checkpoints go to the sub-folder `name`."""
@@ -119,14 +119,18 @@ class Workspace:
     def teach(self, model: nn.Module, teaching: Teaching, importance: bool = False) -> None:
         """Have the teacher, which is the untrained `model` unless another was named, speak on every training row (teacher.teach).
 
-        Nothing happens where nothing is taught beforehand. Raises ValueError where rows have no label and no logits are taught either.
+        importance: the last layer's is wanted, too. Nothing happens where nothing is taught, and only saliency, which takes gradients, is
+        asked for where the teacher runs beside the student anyway. Raises ValueError where rows have no label and no logits are taught either.
         """
         if self.joined and not teaching.answers:
             raise ValueError("joined texts have no labels but the teacher's: give its answers a share of the loss")
-        if not (teaching.wanted or importance):
+        wanted = {*teaching.wanted, *["teacher_importance"] * importance}
+        if teaching.beside:
+            wanted &= {"teacher_saliency"}
+        if not wanted:
             return
         teacher = model if self.teacher is None else self._load(self.teacher)
-        wanted = {"teacher_logits", *teaching.wanted, *["teacher_importance"] * importance}
+        wanted.add("teacher_logits")
         of = self.answers_folder and answers.fingerprint(teacher, self.train_rows)
         if not (self.answers_folder and answers.recall(self.answers_folder, self.train_rows, of, wanted)):
             progress = self.progress and self.progress("teacher")

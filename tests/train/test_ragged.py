@@ -35,6 +35,22 @@ def test_index_and_first():
     assert ragged.text_index(bounds(), 0).tolist() == []
 
 
+def test_index_is_of_the_bounds_as_they_are():
+    """It is built once for a tensor, but not kept when the tensor changes, nor for another number of tokens."""
+    cu_seqlens = CU_SEQLENS.clone()
+    index = ragged.text_index(cu_seqlens, 9)
+    assert ragged.text_index(cu_seqlens, 9) is index and ragged.text_index(cu_seqlens.clone(), 9) is not index
+    with pytest.raises(ValueError, match="cu_seqlens must end at the number of tokens, 8, got 9"):
+        ragged.text_index(cu_seqlens, 8)
+    cu_seqlens[1] = 2
+    assert ragged.text_index(cu_seqlens, 9).tolist() == [0, 0, 1, 2, 3, 3, 3, 3, 3]
+    with torch.inference_mode():
+        made = CU_SEQLENS.clone()
+        assert ragged.text_index(made, 9).tolist() == index.tolist()
+        made[1] = 2
+        assert ragged.text_index(made, 9).tolist() == [0, 0, 1, 2, 3, 3, 3, 3, 3]
+
+
 def test_mean_over_texts_counts_those_that_are_there():
     values = torch.tensor([1.0, float("nan"), 5.0])
     assert ragged.mean_over_texts(values, torch.tensor([True, False, True])) == 3.0

@@ -68,8 +68,9 @@ class ExitList(Exits):
     def leave(self, x: Tensor, token_idx: Tensor, keep_idx: Tensor) -> None:
         leaves = torch.ones(x.shape[0], dtype=torch.bool, device=x.device)
         leaves[keep_idx] = False
-        self.rows.append(x[leaves])
-        self.places.append(token_idx[leaves])
+        rows = leaves.nonzero().flatten()
+        self.rows.append(x.index_select(0, rows))
+        self.places.append(token_idx.index_select(0, rows))
 
     def restore(self, x: Tensor, token_idx: Tensor) -> Tensor:
         places, rows = torch.cat([*self.places, token_idx]), torch.cat([*self.rows, x])

@@ -57,14 +57,19 @@ def nearest_start(
     return fitted[distances.index(min(distances))]
 
 
+def check_power(power: float) -> None:
+    """ValueError for a power of the depth that thresholds would fall as."""
+    if not power >= 0:
+        raise ValueError(f"thresholds must rise with the depth, by a power of at least 0, got {power}")
+
+
 def threshold_shapes(layers: int, typical: float, powers: Sequence[float] = POWERS, **options) -> Iterator[tk.PruningConfig]:
     """Thresholds that rise as these powers of the depth, steeply or not, to a `typical` score; after the last layer only [CLS] stays.
 
-    Raises ValueError for a negative power.
+    Raises ValueError for a negative power (`check_power`).
     """
     for power in powers:
-        if not power >= 0:
-            raise ValueError(f"thresholds must rise with the depth, by a power of at least 0, got {power}")
+        check_power(power)
         rising = [typical * ((layer + 1) / layers) ** power for layer in range(layers - 1)]
         yield tk.PruningConfig.ltp([*rising, NO_OTHER], **options)
 

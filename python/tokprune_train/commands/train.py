@@ -86,7 +86,7 @@ def _add_distillation(parser):
         default=0.0,
         metavar="X",
         help="weight of the distillation of the states of the tokens that are still alive, between the layers; the dense model then "
-        "runs on every batch, too (default 0: none)",
+        "runs on every batch, too, and speaks on no text before the training (default 0: none)",
     )
     parser.add_argument(
         "--importance-distillation",

@@ -9,6 +9,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
+from .joining import UNLABELLED
 from .task import Task
 
 # What teachers say of a row (see teacher.teach): of one size in every row, or a value for each token.
@@ -32,7 +33,7 @@ class Collator:
     """Rows -> one batch, right-padded to its longest text. What the teacher said rides along.
 
     pad_token_id: of the tokenizer.   Keys of the batch: input_ids, attention_mask and token_type_ids (B, L) int64; labels (B,)
-    int64, float32 for regression; float32 where the rows have them: teacher_logits (B, C), teacher_state (B, H),
+    int64, float32 for regression; unlabelled (B,) bool, where only the teacher knows the label; float32 where the rows have them: teacher_logits (B, C), teacher_state (B, H),
     teacher_importance, teacher_mean_importance and teacher_saliency (B, L); float16: teacher_layers (B, num_layers, H).
     """
 
@@ -42,6 +43,7 @@ class Collator:
         padding = {"input_ids": self.pad_token_id, "attention_mask": 0, "token_type_ids": 0, **dict.fromkeys(PER_TOKEN, 0.0)}
         batch = {name: _padded([row[name] for row in rows], fill) for name, fill in padding.items() if name in rows[0]}
         batch["labels"] = torch.tensor([row["labels"] for row in rows])
+        batch["unlabelled"] = torch.tensor([UNLABELLED in row for row in rows])
         for name in PER_TEXT:
             if name in rows[0]:
                 batch[name] = torch.stack([row[name] for row in rows])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 # Marks a row whose label is still to come from the teacher.
 UNLABELLED = "unlabelled"
@@ -24,7 +25,7 @@ def joined_texts(rows: Sequence[dict], long_rows: Sequence[dict], count: int, ma
 
     rows: see data.encoding.encode, with the tokenizer's tokens around and between the texts; token_type_ids tell pairs.
     long_rows: those of them that are as long as what the model is for.
-    Their label is a placeholder until `label_by_teacher`. The same seed gives the same rows.
+    Their label is a placeholder until the teacher has spoken (`label_by_teacher`, or the student). The same seed gives the same rows.
     """
     pairs = any(any(row.get("token_type_ids", ())) for row in rows)
     turns = [(make, rows) for make in _OF_PAIRS] if pairs else [(_in_a_row, rows), (_spliced, long_rows), (_replaced, long_rows)]
@@ -119,5 +120,9 @@ def label_by_teacher(rows: Sequence[dict], regression: bool) -> None:
     """Give the rows without a label the teacher's: its likeliest class, or its number; they need "teacher_logits"."""
     for row in rows:
         if row.get(UNLABELLED):
-            logits = row["teacher_logits"]
-            row["labels"] = float(logits[0]) if regression else int(logits.argmax())
+            row["labels"] = likeliest(row["teacher_logits"], regression).item()
+
+
+def likeliest(logits: Tensor, regression: bool) -> Tensor:
+    """(...,) labels of logits (..., C): int64 classes, or the number of a regression."""
+    return logits[..., 0] if regression else logits.argmax(dim=-1)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .ragged import at_least_float32, is_first_token, mean_over_texts, per_text_mean, per_text_sum, text_index
+from .ragged import at_least_float32, is_first_token, mean_over_texts, per_text_sum, text_index
 
 
 def prediction_distillation(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 1.0) -> Tensor:
@@ -83,10 +83,12 @@ def token_distillation(student_states: Tensor, teacher_states: Tensor, alive: Te
             f"{tuple(student_states.shape)}, {tuple(teacher_states.shape)} and {tuple(alive.shape)}"
         )
     # Of the tokens alive only: what is left of the others costs nothing, and may be anything.
-    student = at_least_float32(student_states[alive])
-    apart = _apart(student, teacher_states.detach()[alive].to(student.dtype))
-    bounds = functional.pad(per_text_sum(alive.long(), cu_seqlens).cumsum(0), (1, 0))
-    return mean_over_texts(per_text_mean(apart, bounds), cu_seqlens.diff() > 0)
+    places = alive.nonzero().flatten()
+    student = at_least_float32(student_states.index_select(0, places))
+    apart = _apart(student, teacher_states.detach().index_select(0, places).to(student.dtype))
+    everywhere = apart.new_zeros(len(alive)).index_copy(0, places, apart)
+    means = per_text_sum(everywhere, cu_seqlens) / per_text_sum(alive.long(), cu_seqlens).clamp(min=1)
+    return mean_over_texts(means, cu_seqlens.diff() > 0)
 
 
 def importance_distillation(student_importance: Tensor, teacher_importance: Tensor, alive: Tensor, cu_seqlens: Tensor) -> Tensor:

@@ -2,10 +2,14 @@
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
+
+# cu_seqlens -> (its version, the index): many terms of a loss ask it of one batch, and on a GPU every check waits for the device.
+_INDEX = WeakTensorKeyDictionary()
 
 
 def text_index(cu_seqlens: Tensor, total: int) -> Tensor:
-    """(T,) int64: which text each packed token belongs to.
+    """(T,) int64: which text each packed token belongs to; not to be written to, the next caller gets the same tensor.
 
     Args:
         cu_seqlens: (B + 1,) integers, row bounds of the texts; a text may be empty.
@@ -16,11 +20,18 @@ def text_index(cu_seqlens: Tensor, total: int) -> Tensor:
     """
     if cu_seqlens.dim() != 1 or not cu_seqlens.numel():
         raise ValueError(f"cu_seqlens must be (B + 1,) row bounds of the texts, got shape {tuple(cu_seqlens.shape)}")
+    counted = not cu_seqlens.is_inference()  # else nothing tells whether it was written to since
+    version, known = _INDEX.get(cu_seqlens, (None, None)) if counted else (None, None)
+    if known is not None and version == cu_seqlens._version and len(known) == total:
+        return known
     if int(cu_seqlens[-1]) != total:
         raise ValueError(f"cu_seqlens must end at the number of tokens, {total}, got {int(cu_seqlens[-1])}")
     lengths = cu_seqlens.diff()
     texts = torch.arange(len(lengths), device=cu_seqlens.device)
-    return texts.repeat_interleave(lengths, output_size=total)
+    index = texts.repeat_interleave(lengths, output_size=total)
+    if counted:
+        _INDEX[cu_seqlens] = (cu_seqlens._version, index)
+    return index
 
 
 def is_first_token(cu_seqlens: Tensor, total: int) -> Tensor:

@@ -26,6 +26,9 @@ class Constraint:
     learning_rate: float = 0.02
     quadratic: float = 0.0
 
+    def __post_init__(self):
+        Lagrangian(self.target, self.ramp, self.quadratic)  # refuses numbers out of their range now, not after the teacher has run
+
 
 class ConstrainedPruner(nn.Module):
     """Base of the pruners: Lagrangian terms on the expected cost of the last batch, and its share saved for the log."""

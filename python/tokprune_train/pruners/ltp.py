@@ -42,7 +42,7 @@ class LearnedThresholds(ConstrainedPruner):
         if not unit > 0:
             raise ValueError(f"unit must be positive, the size of a typical score, got {unit}")
         self.register_buffer("base", torch.tensor(list(base), dtype=torch.float32))
-        self.register_buffer("unit", torch.tensor(float(unit)))
+        self.unit = float(unit)
         self.delta = nn.Parameter(torch.zeros(len(base)))
         self.first_temperature, self.last_temperature = temperature
         self.learning_rate, self.regularizer = learning_rate, regularizer
@@ -62,7 +62,7 @@ class LearnedThresholds(ConstrainedPruner):
         self.temperature = self.first_temperature * (self.last_temperature / self.first_temperature) ** progress
 
     def forward(self, layer: int, importance: Tensor, weights: Tensor, cu_seqlens: Tensor) -> Tensor:
-        mask = soft_mask(importance, self.thresholds[layer], self.temperature * float(self.unit))
+        mask = soft_mask(importance, self.thresholds[layer], self.temperature * self.unit)
         if self.protect_first:
             mask = mask.masked_fill(is_first_token(cu_seqlens, len(mask)), 1.0)
         # What multiplies hidden states is each layer's own mask, as LTP has it; what counts in attention is all so far.

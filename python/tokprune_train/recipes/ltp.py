@@ -8,7 +8,7 @@ from torch import nn
 from transformers import set_seed
 
 from ..calibration.scores import quantile_line, sample_scores
-from ..calibration.starts import POWERS, threshold_shapes
+from ..calibration.starts import POWERS, check_power, threshold_shapes
 from ..objectives.ltp import threshold_line
 from ..pruners.base import Constraint
 from ..pruners.ltp import LearnedThresholds
@@ -49,6 +49,8 @@ def run(workspace: Workspace, options: Options, constraint: Constraint | None) -
     """
     if options.start_power is not None and (constraint is None or options.start_threshold is not None):
         raise ValueError("start_power shapes the start that meets a constraint: give a speedup, and no start_threshold")
+    if options.start_power is not None:
+        check_power(options.start_power)  # now, not after the teacher has run
     set_seed(options.soft.seed)
     model = workspace.load_model()
     workspace.teach(model, options.teaching)
