@@ -68,7 +68,11 @@ def _live(input_ids, attention_mask):
 def _run(model, input_ids, live, decider, token_type_ids=None, position_ids=None):
     if position_ids is None:
         position_ids = (live.long().cumsum(dim=1) - 1).clamp(min=0)  # index among the live ones: padding side is moot
+        if hasattr(model.embeddings, "create_position_ids_from_input_ids"):  # RoBERTa's: counted from the padding's id
+            position_ids = position_ids + model.embeddings.padding_idx + 1
     x = model.embeddings(input_ids=input_ids, token_type_ids=token_type_ids, position_ids=position_ids)
+    if hasattr(model, "embeddings_project"):  # ELECTRA's narrow embeddings
+        x = model.embeddings_project(x)
     state = torch.where(live[..., None], x, torch.zeros_like(x))
     alive, importance = live, None
     kept, scores, hidden_states = [], [], [state]
@@ -118,7 +122,7 @@ def _attention(module, state, alive, denominators):
 
 def _pool(model, state, live):
     """The model's own pooler on each text's first live token (column 0 for an empty text)."""
-    if model.pooler is None:
+    if getattr(model, "pooler", None) is None:
         return None
     first = live.long().argmax(dim=1)
     return model.pooler(state[torch.arange(len(state), device=state.device), first][:, None])

@@ -16,8 +16,13 @@ VOCABULARY = 97
 
 def random_bert(cls=BertModel, seed=0, **config):
     """A small BERT whose every parameter is random (biases and LayerNorms too) and whose attention is not flat."""
+    return random_model(cls, BertConfig, seed, **config)
+
+
+def random_model(cls, config_cls, seed=0, **config):
+    """As `random_bert`, of any model type with BERT's names."""
     sizes = {"hidden_size": 64, "num_attention_heads": 2, "num_hidden_layers": 3, "intermediate_size": 256}
-    model = cls(BertConfig(vocab_size=VOCABULARY, max_position_embeddings=64, **{**sizes, **config})).eval()
+    model = cls(config_cls(vocab_size=VOCABULARY, max_position_embeddings=64, **{**sizes, **config})).eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

@@ -2,6 +2,7 @@
 
 import torch
 
+from ..models.adapters import longest_text
 from .errors import CliError, UsageError
 
 
@@ -33,8 +34,11 @@ def random_batch(lengths: list[int], size: int, config, max_length: int) -> dict
         raise UsageError(f"--lengths: {max(lengths)} is more than {max_length}, the longest text allowed here")
     wanted = torch.tensor([lengths[row % len(lengths)] for row in range(size)])
     attention_mask = (torch.arange(int(wanted.max())) < wanted[:, None]).long()
-    ids = torch.randint(0, config.vocab_size, attention_mask.shape, generator=torch.Generator().manual_seed(0))
-    return {"input_ids": ids * attention_mask, "attention_mask": attention_mask}
+    ids = torch.randint(1, config.vocab_size, attention_mask.shape, generator=torch.Generator().manual_seed(0))
+    # RoBERTa's own embeddings number the tokens that are not the padding's: it must be where padding is, and nowhere else.
+    padding = config.pad_token_id or 0
+    ids = torch.where(ids == padding, 0, ids)
+    return {"input_ids": torch.where(attention_mask != 0, ids, padding), "attention_mask": attention_mask}
 
 
 def longest_allowed(config, tokenizer=None, wanted: int | None = None) -> int:
@@ -42,7 +46,7 @@ def longest_allowed(config, tokenizer=None, wanted: int | None = None) -> int:
 
     Raises CliError where `wanted` is more than the model has positions for.
     """
-    most = config.max_position_embeddings
+    most = longest_text(config)
     if wanted is not None and wanted > most:
         raise CliError(f"--max-length {wanted} is more than the {most} positions of the model")
     return wanted or min(most, getattr(tokenizer, "model_max_length", most))

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from typing import Any
 
 from torch import nn
-from transformers import (
-    BertForMultipleChoice,
-    BertForNextSentencePrediction,
-    BertForSequenceClassification,
-    BertModel,
-    PreTrainedModel,
-)
+from transformers import PreTrainedModel
 from transformers.activations import ACT2FN
-from transformers.models.bert.modeling_bert import BertPooler
 
 from ..layers.modules import LayerModules
 
@@ -31,24 +27,37 @@ _ACTIVATION_NAMES = {
 class Adapter:
     """How to prune one model type.
 
-    base_class: the bare model, with `embeddings`, `encoder.layer` and `pooler`.
+    base_class: the bare model, with `embeddings`, `encoder.layer` and mostly `pooler`.
     layer_modules: the view of one of its layers.
-    first_token_heads: heads that read nothing but the pooled first token.
-    first_token_pooler: the pooler that makes it, from position 0 of what it is given.
+    pooler: what makes the pooled output, from position 0 of what it is given; None where the type has none.
+    pooled_heads: heads that read nothing but that.
+    first_heads: heads that read nothing but position 0 of the last states, by a `classifier` of the type first_reader.
     """
 
     base_class: type[PreTrainedModel]
     layer_modules: Callable[[nn.Module], LayerModules]
-    first_token_heads: tuple[type[PreTrainedModel], ...]
-    first_token_pooler: type[nn.Module]
+    pooler: type[nn.Module] | None
+    pooled_heads: tuple[type[PreTrainedModel], ...]
+    first_heads: tuple[type[PreTrainedModel], ...]
+    first_reader: type[nn.Module] | None
 
-    def reads_pooled_only(self, model: nn.Module) -> bool:
-        """Whether a model is one of these heads, or a subclass that runs the same forward."""
-        return any(type(model).forward is head.forward for head in self.first_token_heads)
+    def may_read_first_only(self, model: nn.Module) -> bool:
+        """Whether a model is a head that reads its first tokens only, or a subclass that runs the same forward."""
+        return _runs_one_of(model, self.pooled_heads + self.first_heads)
+
+    def reads_first_only(self, model: nn.Module) -> bool:
+        """Whether such a model does so now: what reads may have been put in the place of what read, and may read all positions."""
+        if _runs_one_of(model, self.first_heads):
+            return type(model.classifier) is self.first_reader
+        return self.pools_first_token(getattr(model, model.base_model_prefix))
 
     def pools_first_token(self, base: nn.Module) -> bool:
-        """Whether the base model has this pooler, and not one that was put in its place and may read all positions."""
-        return type(base.pooler) is self.first_token_pooler
+        """Whether the base model has its type's pooler."""
+        return self.pooler is not None and type(base.pooler) is self.pooler
+
+
+def _runs_one_of(model: nn.Module, heads: tuple[type[PreTrainedModel], ...]) -> bool:
+    return any(type(model).forward is head.forward for head in heads)
 
 
 def bert_layer_modules(layer: nn.Module) -> LayerModules:
@@ -76,14 +85,66 @@ def bert_layer_modules(layer: nn.Module) -> LayerModules:
     )
 
 
-_BERT = Adapter(
-    base_class=BertModel,
-    layer_modules=bert_layer_modules,
-    first_token_heads=(BertForSequenceClassification, BertForMultipleChoice, BertForNextSentencePrediction),
-    first_token_pooler=BertPooler,
-)
+@dataclass(frozen=True)
+class Kind:
+    """A model type whose layers have BERT's names.
 
-ADAPTERS = {"bert": _BERT, "pruned_bert": _BERT}
+    module: below transformers.models.   prefix: of its classes.   pooled, first: what follows it and "For" in the names of
+    pooled_heads and first_heads.   after_padding: positions count from pad_token_id + 1, not from 0.
+    """
+
+    module: str
+    prefix: str
+    pooled: tuple[str, ...] = ("MultipleChoice",)
+    first: tuple[str, ...] = ("SequenceClassification",)
+    after_padding: bool = False
+
+    def adapter(self) -> Adapter:
+        """With the classes themselves, which are imported for it."""
+        classes = import_module(f"transformers.models.{self.module}")
+
+        def named(suffix: str) -> Any:
+            return getattr(classes, self.prefix + suffix)
+
+        return Adapter(
+            base_class=named("Model"),
+            layer_modules=bert_layer_modules,
+            pooler=named("Pooler") if self.pooled else None,
+            pooled_heads=tuple(named(f"For{head}") for head in self.pooled),
+            first_heads=tuple(named(f"For{head}") for head in self.first),
+            first_reader=named("ClassificationHead") if self.first else None,
+        )
+
+
+_POOLED = {"pooled": ("SequenceClassification", "MultipleChoice", "NextSentencePrediction"), "first": ()}
+_BERT = Kind("bert.modeling_bert", "Bert", **_POOLED)
+KINDS = {
+    "bert": _BERT,
+    "pruned_bert": _BERT,
+    "camembert": Kind("camembert.modeling_camembert", "Camembert", after_padding=True),
+    "data2vec-text": Kind("data2vec.modeling_data2vec_text", "Data2VecText", after_padding=True),
+    "electra": Kind("electra.modeling_electra", "Electra", pooled=()),
+    "ernie": Kind("ernie.modeling_ernie", "Ernie", **_POOLED),
+    "roberta": Kind("roberta.modeling_roberta", "Roberta", after_padding=True),
+    "xlm-roberta": Kind("xlm_roberta.modeling_xlm_roberta", "XLMRoberta", after_padding=True),
+}
+
+
+@cache
+def adapter_of(model_type: str) -> Adapter | None:
+    """None for a type that cannot be pruned."""
+    return KINDS[model_type].adapter() if model_type in KINDS else None
+
+
+def first_position(config: Any) -> int:
+    """The position that the first token of a text has."""
+    kind = KINDS.get(config.model_type)
+    return config.pad_token_id + 1 if kind is not None and kind.after_padding else 0
+
+
+def longest_text(config: Any) -> int:
+    """Tokens of the longest text that there are positions for."""
+    return config.max_position_embeddings - first_position(config)
 
 
 def find_adapter(model: nn.Module) -> tuple[Adapter, nn.Module]:
@@ -94,12 +155,12 @@ def find_adapter(model: nn.Module) -> tuple[Adapter, nn.Module]:
             "example peft_model.get_base_model()"
         )
     model_type = model.config.model_type
-    adapter = ADAPTERS.get(model_type)
+    adapter = adapter_of(model_type)
     base = getattr(model, model.base_model_prefix, model)
     if adapter is None or not isinstance(base, adapter.base_class):
         raise ValueError(
             f"{type(model).__name__} (model type {model_type!r}) cannot be pruned; supported model types: "
-            f"{', '.join(sorted(ADAPTERS))}, with any of their heads"
+            f"{', '.join(sorted(KINDS))}, with any of their heads"
         )
     if getattr(base.config, "is_decoder", False):
         raise ValueError("a decoder cannot be pruned: set config.is_decoder=False for an encoder")

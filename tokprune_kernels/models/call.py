@@ -21,7 +21,7 @@ class Call:
     """The wishes of one call of a model, its batch, and what the encoder gives back besides its output.
 
     by_head: a model with a head was called; its hook completes the output.
-    pooled_only: of the output only what is pooled from each text's first live state is wanted.
+    first_only: of the output only what is read from each text's first live state is wanted.
     output_pruning, output_hidden_states (whether, or which): what is wanted besides.
     soft_pruning: weighs tokens in place of removing them (training), or None.
     return_dict: whether the output is wanted as a dict or as a tuple.
@@ -32,7 +32,7 @@ class Call:
     """
 
     by_head: bool = False
-    pooled_only: bool = False
+    first_only: bool = False
     output_pruning: bool = False
     output_hidden_states: bool | int | list[int] = False
     soft_pruning: SoftPruning | None = None

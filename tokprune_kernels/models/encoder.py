@@ -23,7 +23,7 @@ from ..layers.soft import run_soft_layers
 from ..layers.without_sync import GRAPH_PLACES_DENSE, GRAPH_PLACES_PRUNED, MODES, GraphEncoder, available
 from ..packing import first_rows
 from ..pruning_config import PruningConfig
-from .adapters import Adapter
+from .adapters import Adapter, longest_text
 from .call import KEYWORD, Call
 
 
@@ -76,7 +76,7 @@ class PrunedEncoder(nn.Module):
         """Whether a call with this input, (B, L) or (B, L, H), is to be packed and run without a host sync; call.whole is set then."""
         if self.gpu_mode == "exact" or self.is_frozen or not available(tokens.device) or not tokens.numel():
             return False
-        if tokens.shape[1] > self.config.max_position_embeddings:  # of the padding; the texts, which only the device knows, may fit
+        if tokens.shape[1] > longest_text(self.config):  # of the padding; the texts, which only the device knows, may fit
             return False
         weight = next(self.layer.parameters())
         inference = not (self.training or torch.is_grad_enabled() or torch.compiler.is_compiling())
@@ -154,7 +154,7 @@ class PrunedEncoder(nn.Module):
     def _run_without_sync(self, x: Tensor, call: Call) -> Tensor:
         if call.whole.weights[0].dtype != x.dtype:
             raise TypeError(f"the embeddings are {x.dtype}, the layers are not: convert the whole model to one dtype with model.to(dtype)")
-        first_only = call.pooled_only and self.pruning.protect_first
+        first_only = call.first_only and self.pruning.protect_first
         states, call.first = self.graphs.run(call.whole, x, call.batch, self.pruning, call.protected, first_only)
         return call.first[:, None] if first_only else states
 
@@ -178,7 +178,7 @@ class PrunedEncoder(nn.Module):
         kernels = select_kernels(x, x.shape[1] // self.config.num_attention_heads)
         states_wanted = call.output_hidden_states is not None and call.output_hidden_states is not False
         # A first token that may leave has an exit state, which must be restored.
-        first_only = call.pooled_only and pruning.protect_first and not states_wanted
+        first_only = call.first_only and pruning.protect_first and not states_wanted
         if packed:
             stack = self._packed_stack(x, kernels)
             runs_whole = x.device.type == "cpu" and stack.whole is not None and kernels is OPS

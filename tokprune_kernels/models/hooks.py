@@ -24,9 +24,9 @@ def hook_base(base: nn.Module) -> list[RemovableHandle]:
     return _hook(base, enter_base, leave_base)
 
 
-def hook_head(model: nn.Module, pooled_only: bool) -> list[RemovableHandle]:
-    """Put the hooks on a model with a head on such a base; pooled_only: the head reads nothing but its pooled output."""
-    return _hook(model, enter_pooled_head if pooled_only else enter_head, leave_head)
+def hook_head(model: nn.Module, first_only: bool) -> list[RemovableHandle]:
+    """Put the hooks on a model with a head on such a base; first_only: of a kind that reads nothing but its first tokens."""
+    return _hook(model, enter_first_only_head if first_only else enter_head, leave_head)
 
 
 def _hook(module: nn.Module, enter: Callable, leave: Callable) -> list[RemovableHandle]:
@@ -41,9 +41,10 @@ def enter_head(model: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[t
     return args, _open(model, kwargs, Call(by_head=True))
 
 
-def enter_pooled_head(model: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict]:
-    """As `enter_head`, for a head that reads nothing but the pooled output."""
-    return args, _open(model, kwargs, Call(by_head=True, pooled_only=True))
+def enter_first_only_head(model: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict]:
+    """As `enter_head`, for a head that reads nothing but the first tokens, as long as it does."""
+    adapter = getattr(model, model.base_model_prefix).encoder.adapter
+    return args, _open(model, kwargs, Call(by_head=True, first_only=adapter.reads_first_only(model)))
 
 
 def leave_head(model: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> Any:
@@ -60,21 +61,25 @@ def enter_base(base: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tu
     refuse_unsupported(base.config, arguments)
     wanted = arguments.pop("output_hidden_states", None)
     call.output_hidden_states = base.config.output_hidden_states if wanted is None else wanted
-    call.pooled_only = call.pooled_only and base.encoder.adapter.pools_first_token(base)
     call.batch = pack_inputs(base.config, arguments, lambda tokens: base.encoder.runs_without_sync(call, tokens))
     call.protected = protected_tokens(base.encoder.pruning.protected_token_ids, arguments)
     return (), arguments
 
 
 def leave_base(base: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> Any:
-    """After the base model: hidden states, and the pooled output where a text does not start in column 0."""
+    """After the base model: hidden states, and what reads column 0 where a text does not start there."""
     call = kwargs[KEYWORD]
     if call.hidden_states is not None:
         output["hidden_states"] = _selected(call.hidden_states, call.output_hidden_states)
     states, batch = output.last_hidden_state, call.batch
     restored = states.shape[1] == batch.length
-    if restored and not batch.starts_at_zero and base.encoder.adapter.pools_first_token(base):
-        output["pooler_output"] = base.pooler(_first_live(states, batch) if call.first is None else call.first[:, None])
+    pools = base.encoder.adapter.pools_first_token(base)
+    if restored and not batch.starts_at_zero and (pools or call.first_only):
+        first = _first_live(states, batch) if call.first is None else call.first[:, None]
+        if pools:
+            output["pooler_output"] = base.pooler(first)
+        if call.first_only:
+            output["last_hidden_state"] = first
     return output if call.by_head else _close(output, call)
 
 

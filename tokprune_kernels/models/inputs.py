@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..layers.without_sync import capacity_batch
 from ..packing import PackedBatch
+from .adapters import first_position, longest_text
 
 _UNSUPPORTED = {
     "encoder_hidden_states": "cross-attention",
@@ -20,6 +21,8 @@ _UNSUPPORTED = {
     "output_attentions": "returning attention maps, which are never formed,",
 }
 _IDS = (torch.int64, torch.int32)
+# What embeddings may look up for each token beside the token and its position; ERNIE has both.
+_TYPES = ("token_type_ids", "task_type_ids")
 
 
 def refuse_unsupported(config: Any, arguments: dict[str, Any]) -> None:
@@ -46,17 +49,18 @@ def pack_inputs(config: Any, arguments: dict[str, Any], without_sync: Callable[[
     mask = arguments.get("attention_mask")
     packed = _packed_batch(mask, batch, length, tokens.device, without_sync(tokens))
     arguments[name] = packed.select(tokens)[None]
-    token_types = arguments.get("token_type_ids")
-    if token_types is not None:
-        arguments["token_type_ids"] = packed.select(_expanded("token_type_ids", token_types, batch, length))[None]
+    for types in _TYPES:
+        if arguments.get(types) is not None:
+            arguments[types] = packed.select(_expanded(types, arguments[types], batch, length))[None]
     positions = arguments.get("position_ids")
     if positions is not None:
         positions = packed.select(_expanded("position_ids", positions, batch, length))
-    elif packed.max_seqlen <= config.max_position_embeddings:
-        positions = packed.position.long()
+    elif packed.max_seqlen <= longest_text(config):
+        positions, first = packed.position.long(), first_position(config)
+        positions = positions + first if first else positions
     else:
         raise ValueError(
-            f"{name} holds a text of {packed.max_seqlen} tokens, but the model has {config.max_position_embeddings} positions: "
+            f"{name} holds a text of {packed.max_seqlen} tokens, but the model has positions for {longest_text(config)}: "
             "truncate it, for example with tokenizer(..., truncation=True)"
         )
     arguments["position_ids"] = positions[None]

@@ -18,15 +18,16 @@ def prune_model(model: nn.Module, pruning: PruningConfig | Mapping | None) -> nn
     """Make a loaded Hugging Face model remove tokens; its class, parameters and checkpoint format stay.
 
     Args:
-        model: a BertModel, or one with any head, changed in place. A model that prunes already gets the new configuration.
+        model: a BertModel, or one of another type that is supported (the error for one that is not lists them), or either with any
+            head, changed in place. A model that prunes already gets the new configuration.
         pruning: a PruningConfig, its to_dict(), or None (dense: packed, nothing pruned).
 
     Returns:
         the same model, with `model.set_pruning(pruning)` for later changes, `config.pruning` set,
         `model.freeze_for_inference()` and `model.unfreeze()` (see `freezing`), `model.set_gpu_mode(mode)` (see
         `PrunedEncoder`), and `model(..., output_pruning=True)` giving `out.pruning` (see PruningOutput). Heads that read only
-        the pooled first token (sequence classification, multiple choice, next sentence) skip restoring the padded states
-        unless hidden states are asked for.
+        the first token (sequence classification, multiple choice, next sentence) skip restoring the padded states unless
+        hidden states are asked for.
 
     Raises:
         TypeError: not a transformers model, or no pruning configuration.
@@ -40,7 +41,7 @@ def prune_model(model: nn.Module, pruning: PruningConfig | Mapping | None) -> nn
         base.encoder.hook_handles += hook_base(base)
         _give_methods(base, base.encoder)
     if "set_pruning" not in model.__dict__:  # a head, also one whose base model was pruned before
-        base.encoder.hook_handles += hook_head(model, adapter.reads_pooled_only(model))
+        base.encoder.hook_handles += hook_head(model, adapter.may_read_first_only(model))
         _give_methods(model, base.encoder)
     return model
 

@@ -31,7 +31,7 @@ def add_arguments(parser):
 def run(args):
     from tokprune_kernels import PruningConfig
 
-    from ..batches import describe_lengths, encode_texts
+    from ..batches import describe_lengths, encode_texts, longest_allowed
     from ..comparison import Comparison
     from ..demo_report import print_demo
     from ..errors import CliError
@@ -48,18 +48,19 @@ def run(args):
             f"{name!r} has {model.config.num_hidden_layers} layers; the demo's settings are for the "
             f"{len(_THRESHOLDS)} of all-MiniLM-L6-v2"
         )
+    longest = longest_allowed(model.config)
     texts = read_texts(Path(__file__).parents[2] / "data" / "demo_texts.txt")
-    (batch,) = encode_texts(tokenizer, texts, len(texts), model.config.max_position_embeddings)
+    (batch,) = encode_texts(tokenizer, texts, len(texts), longest)
     comparison = Comparison(
         model, {_LTP: PruningConfig.ltp(thresholds=_THRESHOLDS), _TOP: PruningConfig.top(keep_ratios=_KEEP_RATIOS)}
     )
 
-    measured = measure(comparison, [batch], model.config.max_position_embeddings, _ROUNDS, _TIMING_BUDGET_S)
+    measured = measure(comparison, [batch], longest, _ROUNDS, _TIMING_BUDGET_S)
     pruned = _observe(comparison, batch)
     result = {
         "command": "demo",
         "model": {"name": args.model or MINILM_HUB, "source": source},
-        "input": {"max_length": model.config.max_position_embeddings} | describe_lengths([batch]),
+        "input": {"max_length": longest} | describe_lengths([batch]),
         "machine": machine,
         "implementation": runs,
         "pruning": {name: config.to_dict() for name, config in comparison.prunings.items()},

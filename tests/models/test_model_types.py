@@ -1,0 +1,174 @@
+"""Model types other than BERT: the same as Hugging Face's own unpruned, the oracle's pruned, with heads on any side of the padding."""
+
+import copy
+import pickle
+from typing import NamedTuple
+
+import pytest
+import tokprune_kernels as tk
+import torch
+import transformers
+from tokprune_kernels.models.adapters import KINDS, first_position, longest_text
+
+from .helpers import VOCABULARY, make_pruning, oracle64, pruned_copy, random_batch, random_model, repad, run, text_error
+
+TOLERANCE = 1e-5
+LENGTHS = (16, 1, 7, 48, 33)
+
+
+class Type(NamedTuple):
+    """prefix: of the classes.   config: what is not the default."""
+
+    prefix: str
+    config: dict = {}
+
+
+TYPES = {
+    "camembert": Type("Camembert"),
+    "data2vec-text": Type("Data2VecText"),
+    "electra": Type("Electra", {"embedding_size": 24}),
+    "ernie": Type("Ernie", {"use_task_id": True, "task_type_vocab_size": 3}),
+    "roberta": Type("Roberta"),
+    "xlm-roberta": Type("XLMRoberta", {"pad_token_id": 5}),
+}
+HEADS = ("SequenceClassification", "TokenClassification", "QuestionAnswering", "MaskedLM")
+FIRST_ONLY = HEADS[:1]
+
+
+@pytest.fixture(params=TYPES)
+def kind(request):
+    return request.param
+
+
+def of_type(kind, suffix="Model", **config):
+    """A random model; the rows of its padding are not zero as they are in real ones, so that a leak of them is seen."""
+    prefix, special = TYPES[kind]
+    cls = getattr(transformers, prefix + suffix)
+    return random_model(cls, cls.config_class, **special, **config)
+
+
+def batch_of(model, lengths=LENGTHS):
+    """Texts without the padding's id, which RoBERTa's own embeddings would not count, and with it where padding is."""
+    ids, mask = random_batch(lengths)
+    padding = model.config.pad_token_id
+    ids = torch.where(ids == padding, VOCABULARY - 1, ids)
+    return torch.where(mask != 0, ids, padding), mask
+
+
+def test_every_supported_type_is_tested():
+    assert {*TYPES, "bert", "pruned_bert"} == set(KINDS)
+
+
+def test_unpruned_it_is_hugging_face(kind):
+    plain = of_type(kind)
+    assert plain.config.model_type == kind
+    ids, mask = batch_of(plain)
+    with torch.no_grad():
+        theirs = plain(ids, attention_mask=mask, output_hidden_states=True)
+    for gradients in (False, True):
+        ours = run(pruned_copy(tk, plain, None), ids, mask, gradients, output_hidden_states=True)
+        assert text_error(ours.last_hidden_state, theirs.last_hidden_state, mask) <= TOLERANCE
+        for own, other in zip(ours.hidden_states, theirs.hidden_states, strict=True):
+            assert text_error(own, other, mask) <= TOLERANCE
+        if getattr(plain, "pooler", None) is not None:
+            assert text_error(ours.pooler_output, theirs.pooler_output) <= TOLERANCE
+
+
+@pytest.mark.parametrize("criterion", ["threshold", "topk"])
+def test_pruned_it_is_the_oracle(kind, criterion):
+    plain = of_type(kind)
+    ids, mask = batch_of(plain, (16, 0, 1, 7, 48))
+    pruning = make_pruning(plain, ids, mask, criterion)
+    expected = oracle64(plain, ids, mask, pruning)
+    out = run(pruned_copy(tk, plain, pruning), ids, mask)
+    assert torch.equal(out.pruning.kept_mask, expected.kept_mask) and not bool(out.pruning.kept_mask[-1].equal(mask.bool()))
+    assert text_error(out.last_hidden_state, expected.last_hidden_state) <= TOLERANCE
+    for own, other in zip(out.pruning.importance, expected.importance, strict=True):
+        assert text_error(own, other) <= TOLERANCE
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("hidden", [False, True], ids=["", "hidden_states"])
+def test_heads_unpruned(kind, head, hidden):
+    """On the left side of the padding, too, where Hugging Face would read the padding: as on the right."""
+    plain = of_type(kind, f"For{head}")
+    ids, mask = batch_of(plain)
+    with torch.no_grad():
+        theirs = plain(ids, attention_mask=mask)
+    pruned = pruned_copy(tk, plain, None)
+    left, left_mask = repad(ids, mask, "left", 50)
+    for tokens, there in ((ids, mask), (left, left_mask)):
+        out = run(pruned, tokens, there, output_hidden_states=hidden)
+        for name in theirs:
+            own, other = getattr(out, name), getattr(theirs, name)
+            if head in FIRST_ONLY:
+                assert text_error(own, other) <= TOLERANCE
+            else:
+                assert text_error(own[there != 0][None], other[mask != 0][None]) <= TOLERANCE
+        assert (out.hidden_states is None) == (not hidden)
+
+
+def test_heads_pruned(kind):
+    """A classifier reads its first token's last state as the oracle has it, whether the padded states are restored or not."""
+    plain = of_type(kind, "ForSequenceClassification")
+    base = getattr(plain, plain.base_model_prefix)
+    ids, mask = batch_of(plain)
+    pruning = make_pruning(base, ids, mask)
+    double = copy.deepcopy(plain).double()
+    expected = oracle64(base, ids, mask, pruning)
+    with torch.no_grad():
+        read = double.classifier(expected.last_hidden_state if expected.pooler_output is None else expected.pooler_output)
+    pruned = pruned_copy(tk, plain, pruning)
+    for options in ({}, {"output_hidden_states": True}):
+        assert text_error(run(pruned, ids, mask, **options).logits, read) <= TOLERANCE
+        assert text_error(run(pruned, *repad(ids, mask, "left", 49), **options).logits, read) <= TOLERANCE
+    again = pickle.loads(pickle.dumps(pruned))
+    assert torch.equal(run(again, ids, mask).logits, run(pruned, ids, mask).logits)
+
+
+@pytest.mark.parametrize("kind", ["roberta", "electra"])
+def test_a_classifier_of_ones_own_gets_all_states(kind):
+    """Nothing says that it reads the first token only."""
+
+    class Mean(torch.nn.Module):
+        def forward(self, states):
+            return states.mean(dim=1)
+
+    plain = of_type(kind, "ForSequenceClassification")
+    base = getattr(plain, plain.base_model_prefix)
+    plain.classifier = Mean()
+    ids, mask = batch_of(plain, (9, 9))
+    out = run(pruned_copy(tk, plain, None), ids, mask)
+    assert text_error(out.logits, run(pruned_copy(tk, base, None), ids, mask).last_hidden_state.mean(dim=1)) <= TOLERANCE
+
+
+def test_positions(kind):
+    """As many tokens as there are positions for, and not one more."""
+    plain = of_type(kind)
+    config = plain.config
+    assert first_position(config) == (0 if kind in ("electra", "ernie") else config.pad_token_id + 1)
+    most = longest_text(config)
+    assert most == 64 - first_position(config)
+    ids, mask = batch_of(plain, (most, 3))
+    pruned = pruned_copy(tk, plain, None)
+    with torch.no_grad():
+        theirs = plain(ids, attention_mask=mask).last_hidden_state
+    assert text_error(run(pruned, ids, mask).last_hidden_state, theirs, mask) <= TOLERANCE
+    with pytest.raises(ValueError, match=f"a text of {most + 1} tokens, but the model has positions for {most}: truncate it"):
+        run(pruned, *batch_of(plain, (most + 1, 3)))
+
+
+def test_task_types_are_packed():
+    plain = of_type("ernie")
+    ids, mask = batch_of(plain)
+    types = {"task_type_ids": ids % 3, "token_type_ids": ids % 2}
+    with torch.no_grad():
+        theirs, without = (plain(ids, attention_mask=mask, **given).last_hidden_state for given in (types, {}))
+    ours = run(pruned_copy(tk, plain, None), ids, mask, **types).last_hidden_state
+    assert text_error(ours, theirs, mask) <= TOLERANCE < text_error(without, theirs, mask)
+
+
+def test_others_are_refused():
+    config = transformers.MPNetConfig(hidden_size=64, num_attention_heads=2, num_hidden_layers=2, intermediate_size=64, vocab_size=30)
+    with pytest.raises(ValueError, match="model type 'mpnet'.*bert, camembert, data2vec-text, electra, ernie, pruned_bert, roberta, xlm-roberta"):
+        tk.prune_model(transformers.MPNetModel(config), None)
