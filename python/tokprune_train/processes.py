@@ -3,6 +3,7 @@
 import os
 
 import torch
+from torch import distributed
 
 
 def is_first() -> bool:
@@ -13,6 +14,13 @@ def is_first() -> bool:
 def count() -> int:
     """How many processes train together."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def leave() -> None:
+    """Part from the other processes, if there are any: a process that ends without it may be aborted (SIGABRT), since threads of gloo's
+    still hold what is Python's."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def device() -> torch.device:

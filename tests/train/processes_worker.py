@@ -41,6 +41,7 @@ def main(method, folder):
     if processes.is_first():
         torch.save(student.state_dict(), Path(folder) / "state.pt")
         (Path(folder) / "processes.json").write_text(json.dumps(processes.count()))
+    processes.leave()
 
 
 if __name__ == "__main__":

@@ -200,6 +200,7 @@ _ADDERS = {"ltp": _add_ltp, "top": _add_top, "fixed": _add_fixed, "topk": _add_t
 def run(args):
     from tokprune_kernels.cli.errors import CliError
 
+    from .. import processes
     from ..data.reading import DataError
     from ..experiment import run_experiment
 
@@ -209,3 +210,5 @@ def run(args):
         raise CliError(f"unusable data: {error}") from error
     except ValueError as error:
         raise CliError(str(error)) from error
+    finally:
+        processes.leave()
