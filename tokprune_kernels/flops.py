@@ -30,7 +30,7 @@ def encoder_flops(
         kept_lengths: (num_layers + 1, B) integers, as `out.pruning.kept_lengths`: row l = tokens in layer l's attention, last
             row = alive at the end. Floats are expected lengths, as in training: the FLOPs of exactly that many tokens,
             fractions included, differentiable with respect to them.
-        config: has hidden_size, intermediate_size and num_hidden_layers, as a transformers BertConfig.
+        config: has hidden_size, intermediate_size (or DistilBERT's hidden_dim) and num_hidden_layers, as a transformers BertConfig.
         position: "after_attention" (the rest of layer l runs on row l + 1) or "before_layer" (on row l); None: that of
             config.pruning if it has one, else "after_attention".
         exact_last_layer: the last layer computes the first token's row alone, from the keys and values of all: what runs
@@ -83,14 +83,19 @@ def dense_flops(lengths: Tensor, config: Any, padded_to: str | int | None = None
     return _layer_flops(padded, padded, config) * config.num_hidden_layers
 
 
+def wide_size(config: Any) -> int:
+    """The width between the two products of a layer's feed-forward part, which DistilBERT calls hidden_dim."""
+    return config.intermediate_size if hasattr(config, "intermediate_size") else config.hidden_dim
+
+
 def _layer_flops(attended: Tensor, finished: Tensor, config: Any) -> Tensor:
-    d, f = config.hidden_size, config.intermediate_size
+    d, f = config.hidden_size, wide_size(config)
     macs = 2 * d * attended**2 + 3 * d**2 * attended + (d**2 + 2 * d * f) * finished
     return 2 * macs
 
 
 def _first_row_flops(attended: Tensor, config: Any) -> Tensor:
-    d, f, rows = config.hidden_size, config.intermediate_size, (attended > 0).double()
+    d, f, rows = config.hidden_size, wide_size(config), (attended > 0).double()
     macs = 2 * d * attended + 2 * d**2 * attended + (2 * d**2 + 2 * d * f) * rows
     return 2 * macs
 

@@ -11,11 +11,14 @@ from torch import Tensor, nn
 
 @contextmanager
 def pooled_states(model: nn.Module) -> Iterator[list[Tensor]]:
-    """Within it, the list holds what the model's pooler gave at the last forward, (B, H); empty before the first.
+    """Within it, the list holds what the model's pooler gave at the last forward, (B, H), or what does its part in the heads of the types
+    without one (RoBERTa, ELECTRA: `classifier.dense`; DistilBERT: `pre_classifier`); empty before the first.
 
-    Raises ValueError for a model that has no pooler.
+    Raises ValueError for a model that has none of them.
     """
-    pooler = getattr(model.base_model, "pooler", None)
+    classifier = getattr(model, "classifier", None)
+    poolers = (getattr(model.base_model, "pooler", None), getattr(classifier, "dense", None), getattr(model, "pre_classifier", None))
+    pooler = next((one for one in poolers if one is not None), None)
     if pooler is None:
         raise ValueError(f"state distillation needs a model whose head reads a pooled state; {type(model).__name__} has no pooler")
     noted: list[Tensor] = []

@@ -146,7 +146,9 @@ class Student(nn.Module):
         teacher_saliency: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """{"loss": scalar, "logits": (B, C)} of a padded batch, see data.encoding.Collator."""
-        inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+        if token_type_ids is not None:  # model types without them do not take the name
+            inputs["token_type_ids"] = token_type_ids
         places = (attention_mask != 0).flatten().nonzero().flatten()
         told = {
             "teacher_logits": teacher_logits,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
-from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase, TrainerCallback
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerBase, TrainerCallback
 
 import tokprune_kernels as tk
 
@@ -28,6 +28,8 @@ from .trainer import Settings, StudentTrainer, train
 
 RESULT = "result.json"
 START_ROWS = 256
+# What configurations call the dropout of hidden states and of attention: BERT's, DistilBERT's.
+_DROPOUT = (("hidden_dropout_prob", "attention_probs_dropout_prob"), ("dropout", "attention_dropout"))
 
 
 @dataclass
@@ -69,14 +71,15 @@ class Workspace:
 
     def _load(self, name: str, pruning: tk.PruningConfig | None = None) -> nn.Module:
         names = self.task.labels or ("LABEL_0",)
-        dropout = {} if self.dropout is None else {"hidden_dropout_prob": self.dropout}
+        config = AutoConfig.from_pretrained(name)
+        hidden, attention = next(names for names in _DROPOUT if hasattr(config, names[0]))
+        dropout = {attention: 0.0} | ({} if self.dropout is None else {hidden: self.dropout})
         model = AutoModelForSequenceClassification.from_pretrained(
             name,
             num_labels=self.task.num_labels,
             id2label=dict(enumerate(names)),
             label2id={name: code for code, name in enumerate(names)},
             problem_type="regression" if self.task.regression else "single_label_classification",
-            attention_probs_dropout_prob=0.0,
             **dropout,
         )
         return tk.prune_model(model.to(processes.device()), pruning)

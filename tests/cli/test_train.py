@@ -5,6 +5,7 @@ import math
 
 import pytest
 import tokprune_kernels as tk
+import transformers
 from transformers import AutoTokenizer
 
 from .conftest import LAYERS
@@ -118,6 +119,25 @@ def test_keep_ratios_under_measured_time(train, tmp_path):
     train("top", "--speedup", 1.2, "--latency", "--ranking", 0, "--epochs", 0.2, "--soft-epochs", 0.2)
     table = json.loads((tmp_path / "top" / "latency.json").read_text())
     assert table["texts"] == 8
+
+
+@pytest.mark.parametrize("kind", ["DistilBert", "Electra", "Roberta"])
+def test_other_model_types(tokprune, json_of, tiny_bert, folder, tmp_path, kind):
+    """Taught in every way by a dense model of their own, pruned, saved, and scored again as they were."""
+    start, output = tmp_path / "start", tmp_path / "out"
+    tokenizer = AutoTokenizer.from_pretrained(tiny_bert)
+    cls = getattr(transformers, f"{kind}ForSequenceClassification")
+    sizes = {"hidden_size": 32, "num_hidden_layers": LAYERS, "num_attention_heads": 2, "max_position_embeddings": 65}
+    config = cls.config_class(vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, **sizes)
+    cls(config).save_pretrained(start)
+    tokenizer.save_pretrained(start)
+    taught = [word for what in ("state", "layer", "token", "importance") for word in (f"--{what}-distillation", 1)]
+    code, _, errors = tokprune("train", "ltp", "--model", start, "--data", folder, "--output", output, "--speedup", 1.5, "--joined", 8, *taught, *OPTIONS)
+    assert code == 0, errors
+    result = result_of(output)
+    assert result["evaluation"]["flops_reduction"]["packed"] > 1.2
+    again = json_of("eval", output / "model", "--data", folder, "--no-timing", "--threads", 1)
+    assert again["evaluation"] == result["evaluation"] and again["pruning"]["thresholds"] == result["pruning"]["thresholds"]
 
 
 def test_more_texts_and_more_to_learn_from(train, tmp_path):

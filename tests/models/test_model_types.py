@@ -10,6 +10,7 @@ import torch
 import transformers
 from tokprune_kernels.models.adapters import KINDS, first_position, longest_text
 
+from ..oracle import Pruning
 from .helpers import VOCABULARY, make_pruning, oracle64, pruned_copy, random_batch, random_model, repad, run, text_error
 
 TOLERANCE = 1e-5
@@ -26,6 +27,7 @@ class Type(NamedTuple):
 TYPES = {
     "camembert": Type("Camembert"),
     "data2vec-text": Type("Data2VecText"),
+    "distilbert": Type("DistilBert"),
     "electra": Type("Electra", {"embedding_size": 24}),
     "ernie": Type("Ernie", {"use_task_id": True, "task_type_vocab_size": 3}),
     "roberta": Type("Roberta"),
@@ -44,7 +46,42 @@ def of_type(kind, suffix="Model", **config):
     """A random model; the rows of its padding are not zero as they are in real ones, so that a leak of them is seen."""
     prefix, special = TYPES[kind]
     cls = getattr(transformers, prefix + suffix)
+    if kind == "distilbert":  # the size that its configuration has another name for than BERT's
+        special = special | {"hidden_dim": 256}
     return random_model(cls, cls.config_class, **special, **config)
+
+
+def base_of(model):
+    return getattr(model, model.base_model_prefix, model)
+
+
+def with_berts_names(base):
+    """The model itself, which the oracle can read, or a BERT of its weights."""
+    if base.config.model_type != "distilbert":
+        return base
+    sizes = {name: getattr(base.config, name) for name in ("vocab_size", "hidden_size", "num_attention_heads", "num_hidden_layers")}
+    more = {"intermediate_size": base.config.hidden_dim, "max_position_embeddings": 64}
+    bert = transformers.BertModel(transformers.BertConfig(**sizes, **more), add_pooling_layer=False).eval()
+    names = {
+        "transformer.layer": "encoder.layer",
+        "attention.q_lin": "attention.self.query",
+        "attention.k_lin": "attention.self.key",
+        "attention.v_lin": "attention.self.value",
+        "attention.out_lin": "attention.output.dense",
+        "sa_layer_norm": "attention.output.LayerNorm",
+        "ffn.lin1": "intermediate.dense",
+        "ffn.lin2": "output.dense",
+        "output_layer_norm": "output.LayerNorm",
+    }
+    state = {}
+    for name, value in base.state_dict().items():
+        for theirs, ours in names.items():
+            name = name.replace(theirs, ours)
+        state[name] = value
+    missing = bert.load_state_dict(state, strict=False)
+    assert missing.missing_keys == ["embeddings.token_type_embeddings.weight"] and not missing.unexpected_keys
+    torch.nn.init.zeros_(bert.embeddings.token_type_embeddings.weight)
+    return bert
 
 
 def batch_of(model, lengths=LENGTHS):
@@ -78,8 +115,8 @@ def test_unpruned_it_is_hugging_face(kind):
 def test_pruned_it_is_the_oracle(kind, criterion):
     plain = of_type(kind)
     ids, mask = batch_of(plain, (16, 0, 1, 7, 48))
-    pruning = make_pruning(plain, ids, mask, criterion)
-    expected = oracle64(plain, ids, mask, pruning)
+    pruning = make_pruning(with_berts_names(plain), ids, mask, criterion)
+    expected = oracle64(with_berts_names(plain), ids, mask, pruning)
     out = run(pruned_copy(tk, plain, pruning), ids, mask)
     assert torch.equal(out.pruning.kept_mask, expected.kept_mask) and not bool(out.pruning.kept_mask[-1].equal(mask.bool()))
     assert text_error(out.last_hidden_state, expected.last_hidden_state) <= TOLERANCE
@@ -111,13 +148,16 @@ def test_heads_unpruned(kind, head, hidden):
 def test_heads_pruned(kind):
     """A classifier reads its first token's last state as the oracle has it, whether the padded states are restored or not."""
     plain = of_type(kind, "ForSequenceClassification")
-    base = getattr(plain, plain.base_model_prefix)
+    base = with_berts_names(base_of(plain))
     ids, mask = batch_of(plain)
     pruning = make_pruning(base, ids, mask)
     double = copy.deepcopy(plain).double()
     expected = oracle64(base, ids, mask, pruning)
+    states = expected.last_hidden_state
     with torch.no_grad():
-        read = double.classifier(expected.last_hidden_state if expected.pooler_output is None else expected.pooler_output)
+        if kind == "distilbert":
+            states = double.pre_classifier(states[:, 0]).relu()
+        read = double.classifier(states if expected.pooler_output is None else expected.pooler_output)
     pruned = pruned_copy(tk, plain, pruning)
     for options in ({}, {"output_hidden_states": True}):
         assert text_error(run(pruned, ids, mask, **options).logits, read) <= TOLERANCE
@@ -135,7 +175,7 @@ def test_a_classifier_of_ones_own_gets_all_states(kind):
             return states.mean(dim=1)
 
     plain = of_type(kind, "ForSequenceClassification")
-    base = getattr(plain, plain.base_model_prefix)
+    base = base_of(plain)
     plain.classifier = Mean()
     ids, mask = batch_of(plain, (9, 9))
     out = run(pruned_copy(tk, plain, None), ids, mask)
@@ -146,7 +186,7 @@ def test_positions(kind):
     """As many tokens as there are positions for, and not one more."""
     plain = of_type(kind)
     config = plain.config
-    assert first_position(config) == (0 if kind in ("electra", "ernie") else config.pad_token_id + 1)
+    assert first_position(config) == (0 if kind in ("distilbert", "electra", "ernie") else config.pad_token_id + 1)
     most = longest_text(config)
     assert most == 64 - first_position(config)
     ids, mask = batch_of(plain, (most, 3))
@@ -168,7 +208,30 @@ def test_task_types_are_packed():
     assert text_error(ours, theirs, mask) <= TOLERANCE < text_error(without, theirs, mask)
 
 
+def test_flops_count_alike():
+    lengths = torch.tensor([[9, 3], [9, 3], [5, 2], [1, 1]])
+    plain = of_type("distilbert")
+    assert torch.equal(tk.flops.encoder_flops(lengths, plain.config), tk.flops.encoder_flops(lengths, with_berts_names(plain).config))
+
+
+def test_frozen(kind):
+    """Weights in the kernels' layout only, and back."""
+    plain = of_type(kind, "ForSequenceClassification")
+    ids, mask = batch_of(plain)
+    model = pruned_copy(tk, plain, Pruning("topk", (1.0, 0.6, 0.5), position="before_layer"))
+    logits = run(model, ids, mask).logits
+    assert torch.equal(run(model.freeze_for_inference(), ids, mask).logits, logits)
+    assert torch.equal(run(model.unfreeze(), ids, mask).logits, logits)
+
+
+def test_attention_dropout_is_refused_in_training(kind):
+    plain = of_type(kind)
+    ids, mask = batch_of(plain)
+    with pytest.raises(ValueError, match="attention dropout \\(0.1\\) is not supported in training.*DistilBERT: attention_dropout=0"):
+        run(pruned_copy(tk, plain, None).train(), ids, mask, gradients=True)
+
+
 def test_others_are_refused():
     config = transformers.MPNetConfig(hidden_size=64, num_attention_heads=2, num_hidden_layers=2, intermediate_size=64, vocab_size=30)
-    with pytest.raises(ValueError, match="model type 'mpnet'.*bert, camembert, data2vec-text, electra, ernie, pruned_bert, roberta, xlm-roberta"):
+    with pytest.raises(ValueError, match="model type 'mpnet'.*bert, camembert, data2vec-text, distilbert, electra, ernie, pruned_bert, roberta, xlm-roberta"):
         tk.prune_model(transformers.MPNetModel(config), None)

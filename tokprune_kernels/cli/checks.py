@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 import torch
 
 from tokprune_kernels import reference
+from tokprune_kernels.models.adapters import find_adapter
 
 # Largest difference allowed: absolute, or as a share of the largest value expected. bfloat16 has 8 bits
 # of mantissa, and every layer rounds to them several times, in another order in each implementation.
@@ -114,28 +115,22 @@ def plain_forward(base_model, ids: torch.Tensor, kept: torch.Tensor, config) -> 
     ids: (n,) int64. kept: (num_layers + 1, n) bool, row l: alive in layer l's attention. config: PruningConfig.
     Returns hidden states (n, H), exit states included, and importance (num_layers, n) float32.
     """
-    final = base_model.embeddings(input_ids=ids[None])[0]
+    adapter, _ = find_adapter(base_model)
+    final = base_model.embeddings(input_ids=ids[None])
+    if hasattr(base_model, "embeddings_project"):  # ELECTRA's narrow embeddings
+        final = base_model.embeddings_project(final)
+    final = final[0]
     importance = torch.zeros(len(kept) - 1, len(ids))
-    for number, layer in enumerate(base_model.encoder.layer):
+    for number, layer in enumerate(map(adapter.layer_modules, adapter.encoder(base_model).layer)):
         alive, survivors = kept[number], kept[number + 1]
         x = final[alive]
-        attention = layer.attention.self
-        heads = [
-            part(x).view(len(x), -1, attention.attention_head_size)
-            for part in (attention.query, attention.key, attention.value)
-        ]
+        heads = [part(x).view(len(x), layer.heads, layer.head_dim) for part in (layer.query, layer.key, layer.value)]
         rows = {"kept": len(x), "sqrt_kept": len(x) ** 0.5, "initial": len(ids)}.get(config.score_denominator, config.score_denominator)
-        context, importance[number, alive] = reference.attn_importance(
-            *heads,
-            torch.tensor([0, len(x)], dtype=torch.int32),
-            len(x),
-            attention.attention_head_size**-0.5,
-            torch.tensor([float(rows)]),
-        )
+        bounds = torch.tensor([0, len(x)], dtype=torch.int32)
+        context, importance[number, alive] = reference.attn_importance(*heads, bounds, len(x), layer.scale, torch.tensor([float(rows)]))
         stays = survivors[alive] if config.position == "after_attention" else torch.ones_like(alive[alive])
-        attended = layer.attention.output(context.flatten(1)[stays], x[stays])
+        attended = layer.norm_attention(layer.attention_out(context.flatten(1)[stays]) + x[stays])
+        output = layer.norm_output(layer.down(layer.activation(layer.up(attended))) + attended)
         final = final.clone()
-        final[survivors if config.position == "after_attention" else alive] = layer.output(
-            layer.intermediate(attended), attended
-        )
+        final[survivors if config.position == "after_attention" else alive] = output
     return final, importance

@@ -42,8 +42,8 @@ class LayerModules:
         if dropout.training and dropout.p > 0:
             raise ValueError(
                 f"attention dropout ({dropout.p}) is not supported in training: importance is the mean of the attention "
-                "probabilities themselves. Set attention_probs_dropout_prob=0 in the config, for example "
-                "from_pretrained(..., attention_probs_dropout_prob=0.0), or call model.eval()"
+                "probabilities themselves. Set attention_probs_dropout_prob=0 in the config (DistilBERT: attention_dropout=0), for "
+                "example from_pretrained(..., attention_probs_dropout_prob=0.0), or call model.eval()"
             )
 
     @property

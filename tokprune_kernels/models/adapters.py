@@ -27,14 +27,16 @@ _ACTIVATION_NAMES = {
 class Adapter:
     """How to prune one model type.
 
-    base_class: the bare model, with `embeddings`, `encoder.layer` and mostly `pooler`.
+    base_class: the bare model, with `embeddings` and mostly `pooler`.   encoder_name: of what has its layers in `layer`.
     layer_modules: the view of one of its layers.
     pooler: what makes the pooled output, from position 0 of what it is given; None where the type has none.
     pooled_heads: heads that read nothing but that.
-    first_heads: heads that read nothing but position 0 of the last states, by a `classifier` of the type first_reader.
+    first_heads: heads that read nothing but position 0 of the last states, by a `classifier` of the type first_reader, or by
+        themselves where that is None.
     """
 
     base_class: type[PreTrainedModel]
+    encoder_name: str
     layer_modules: Callable[[nn.Module], LayerModules]
     pooler: type[nn.Module] | None
     pooled_heads: tuple[type[PreTrainedModel], ...]
@@ -48,12 +50,17 @@ class Adapter:
     def reads_first_only(self, model: nn.Module) -> bool:
         """Whether such a model does so now: what reads may have been put in the place of what read, and may read all positions."""
         if _runs_one_of(model, self.first_heads):
-            return type(model.classifier) is self.first_reader
+            return self.first_reader is None or type(model.classifier) is self.first_reader
         return self.pools_first_token(getattr(model, model.base_model_prefix))
 
     def pools_first_token(self, base: nn.Module) -> bool:
         """Whether the base model has its type's pooler."""
         return self.pooler is not None and type(base.pooler) is self.pooler
+
+
+    def encoder(self, base: nn.Module) -> nn.Module:
+        """The base model's encoder."""
+        return getattr(base, self.encoder_name)
 
 
 def _runs_one_of(model: nn.Module, heads: tuple[type[PreTrainedModel], ...]) -> bool:
@@ -85,19 +92,50 @@ def bert_layer_modules(layer: nn.Module) -> LayerModules:
     )
 
 
+def distilbert_layer_modules(layer: nn.Module) -> LayerModules:
+    """The view of a transformers DistilBERT TransformerBlock."""
+    attention, ffn = layer.attention, layer.ffn
+    return LayerModules(
+        query=attention.q_lin,
+        key=attention.k_lin,
+        value=attention.v_lin,
+        dropout_probabilities=attention.dropout,
+        attention_out=attention.out_lin,
+        dropout_attention=_NONE_DROPPED,
+        norm_attention=layer.sa_layer_norm,
+        up=ffn.lin1,
+        activation=ffn.activation,
+        activation_name=_activation_name(ffn.activation),
+        down=ffn.lin2,
+        dropout_output=ffn.dropout,
+        norm_output=layer.output_layer_norm,
+        heads=attention.n_heads,
+        head_dim=attention.attention_head_size,
+        scale=attention.attention_head_size**-0.5,
+        checkpoint=_checkpoint(layer),
+    )
+
+
+_NONE_DROPPED = nn.Dropout(0.0).eval()
+
+
 @dataclass(frozen=True)
 class Kind:
-    """A model type whose layers have BERT's names.
+    """A model type, by names.
 
     module: below transformers.models.   prefix: of its classes.   pooled, first: what follows it and "For" in the names of
-    pooled_heads and first_heads.   after_padding: positions count from pad_token_id + 1, not from 0.
+    pooled_heads and first_heads.   reader: what follows it in the name of first_reader.   after_padding: positions count from
+    pad_token_id + 1, not from 0.   encoder, layers: see Adapter's encoder_name, layer_modules.
     """
 
     module: str
     prefix: str
     pooled: tuple[str, ...] = ("MultipleChoice",)
     first: tuple[str, ...] = ("SequenceClassification",)
+    reader: str | None = "ClassificationHead"
     after_padding: bool = False
+    encoder: str = "encoder"
+    layers: Callable[[nn.Module], LayerModules] = bert_layer_modules
 
     def adapter(self) -> Adapter:
         """With the classes themselves, which are imported for it."""
@@ -108,11 +146,12 @@ class Kind:
 
         return Adapter(
             base_class=named("Model"),
-            layer_modules=bert_layer_modules,
+            encoder_name=self.encoder,
+            layer_modules=self.layers,
             pooler=named("Pooler") if self.pooled else None,
             pooled_heads=tuple(named(f"For{head}") for head in self.pooled),
             first_heads=tuple(named(f"For{head}") for head in self.first),
-            first_reader=named("ClassificationHead") if self.first else None,
+            first_reader=named(self.reader) if self.first and self.reader else None,
         )
 
 
@@ -123,6 +162,15 @@ KINDS = {
     "pruned_bert": _BERT,
     "camembert": Kind("camembert.modeling_camembert", "Camembert", after_padding=True),
     "data2vec-text": Kind("data2vec.modeling_data2vec_text", "Data2VecText", after_padding=True),
+    "distilbert": Kind(
+        "distilbert.modeling_distilbert",
+        "DistilBert",
+        pooled=(),
+        first=("SequenceClassification", "MultipleChoice"),
+        reader=None,
+        encoder="transformer",
+        layers=distilbert_layer_modules,
+    ),
     "electra": Kind("electra.modeling_electra", "Electra", pooled=()),
     "ernie": Kind("ernie.modeling_ernie", "Ernie", **_POOLED),
     "roberta": Kind("roberta.modeling_roberta", "Roberta", after_padding=True),
@@ -134,6 +182,11 @@ KINDS = {
 def adapter_of(model_type: str) -> Adapter | None:
     """None for a type that cannot be pruned."""
     return KINDS[model_type].adapter() if model_type in KINDS else None
+
+
+def encoder_of(base: nn.Module) -> nn.Module:
+    """The encoder of a base model of a type that can be pruned."""
+    return adapter_of(base.config.model_type).encoder(base)
 
 
 def first_position(config: Any) -> int:

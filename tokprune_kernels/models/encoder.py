@@ -38,8 +38,9 @@ class PrunedEncoder(nn.Module):
 
     def __init__(self, base: nn.Module, adapter: Adapter, pruning: PruningConfig | Mapping | None):
         super().__init__()
-        self.layer = base.encoder.layer
-        self.training = base.encoder.training
+        encoder = adapter.encoder(base)
+        self.layer = encoder.layer
+        self.training = encoder.training
         self.config = base.config
         self.adapter = adapter
         self.argument_names = tuple(inspect.signature(base.forward).parameters)

@@ -15,6 +15,7 @@ from torch.utils.hooks import RemovableHandle
 
 from ..layers.soft import check_soft_pruning
 from ..packing import PackedBatch
+from .adapters import encoder_of
 from .call import KEYWORD, Call
 from .inputs import pack_inputs, protected_tokens, refuse_unsupported
 
@@ -43,7 +44,7 @@ def enter_head(model: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[t
 
 def enter_first_only_head(model: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict]:
     """As `enter_head`, for a head that reads nothing but the first tokens, as long as it does."""
-    adapter = getattr(model, model.base_model_prefix).encoder.adapter
+    adapter = encoder_of(getattr(model, model.base_model_prefix)).adapter
     return args, _open(model, kwargs, Call(by_head=True, first_only=adapter.reads_first_only(model)))
 
 
@@ -54,15 +55,16 @@ def leave_head(model: nn.Module, args: tuple, kwargs: dict[str, Any], output: An
 
 def enter_base(base: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict]:
     """Before the base model: pack its input."""
-    arguments = {**dict(zip(base.encoder.argument_names, args)), **kwargs}
+    encoder = encoder_of(base)
+    arguments = {**dict(zip(encoder.argument_names, args)), **kwargs}
     if KEYWORD not in arguments:
         arguments = _open(base, arguments, Call())
     call = arguments[KEYWORD]
     refuse_unsupported(base.config, arguments)
     wanted = arguments.pop("output_hidden_states", None)
     call.output_hidden_states = base.config.output_hidden_states if wanted is None else wanted
-    call.batch = pack_inputs(base.config, arguments, lambda tokens: base.encoder.runs_without_sync(call, tokens))
-    call.protected = protected_tokens(base.encoder.pruning.protected_token_ids, arguments)
+    call.batch = pack_inputs(base.config, arguments, lambda tokens: encoder.runs_without_sync(call, tokens))
+    call.protected = protected_tokens(encoder.pruning.protected_token_ids, arguments)
     return (), arguments
 
 
@@ -73,7 +75,7 @@ def leave_base(base: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any
         output["hidden_states"] = _selected(call.hidden_states, call.output_hidden_states)
     states, batch = output.last_hidden_state, call.batch
     restored = states.shape[1] == batch.length
-    pools = base.encoder.adapter.pools_first_token(base)
+    pools = encoder_of(base).adapter.pools_first_token(base)
     if restored and not batch.starts_at_zero and (pools or call.first_only):
         first = _first_live(states, batch) if call.first is None else call.first[:, None]
         if pools:

@@ -34,15 +34,17 @@ def prune_model(model: nn.Module, pruning: PruningConfig | Mapping | None) -> nn
         ValueError: an unsupported model type (the supported ones are listed), or a configuration that does not fit it.
     """
     adapter, base = find_adapter(model)
-    if isinstance(base.encoder, PrunedEncoder):
-        base.encoder.set_pruning(pruning)
+    encoder = adapter.encoder(base)
+    if isinstance(encoder, PrunedEncoder):
+        encoder.set_pruning(pruning)
     else:
-        base.encoder = PrunedEncoder(base, adapter, pruning)
-        base.encoder.hook_handles += hook_base(base)
-        _give_methods(base, base.encoder)
+        encoder = PrunedEncoder(base, adapter, pruning)
+        setattr(base, adapter.encoder_name, encoder)
+        encoder.hook_handles += hook_base(base)
+        _give_methods(base, encoder)
     if "set_pruning" not in model.__dict__:  # a head, also one whose base model was pruned before
-        base.encoder.hook_handles += hook_head(model, adapter.may_read_first_only(model))
-        _give_methods(model, base.encoder)
+        encoder.hook_handles += hook_head(model, adapter.may_read_first_only(model))
+        _give_methods(model, encoder)
     return model
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tokprune_kernels import ops
+from tokprune_kernels.flops import wide_size
 
 # transformers' names of the activations that the kernels have.
 ACTIVATIONS = {
@@ -26,15 +27,16 @@ class LayerStack:
 
     The values are random: time does not depend on them.
 
-    config: has hidden_size, intermediate_size, num_hidden_layers, num_attention_heads and hidden_act.
+    config: has hidden_size, intermediate_size, num_hidden_layers, num_attention_heads and hidden_act, or DistilBERT's names for them.
     dtype: float32 or bfloat16.   Raises ValueError for an activation that the kernels do not have.
     """
 
     def __init__(self, config: Any, dtype: torch.dtype):
-        if config.hidden_act not in ACTIVATIONS:
-            raise ValueError(f"hidden_act must be one of {', '.join(ACTIVATIONS)}, got {config.hidden_act!r}")
-        self.activation, self.dtype = ACTIVATIONS[config.hidden_act], dtype
-        self.hidden, self.wide, self.heads = config.hidden_size, config.intermediate_size, config.num_attention_heads
+        activation = config.hidden_act if hasattr(config, "hidden_act") else config.activation
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"hidden_act must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
+        self.activation, self.dtype = ACTIVATIONS[activation], dtype
+        self.hidden, self.wide, self.heads = config.hidden_size, wide_size(config), config.num_attention_heads
         self.scale = (self.hidden // self.heads) ** -0.5
         self.layers = [self._layer() for _ in range(config.num_hidden_layers)]
         self.weights = [tensor for layer in self.layers for tensor in layer]
