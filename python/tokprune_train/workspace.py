@@ -173,7 +173,7 @@ def open_workspace(
     _, training = pick_split(splits, train_split, ("train",))
     _, held_out = pick_split(splits, eval_split, ("validation", "test"))
     task = find_task(training, find_columns(training.column_names, **(columns or {})))
-    check_texts(held_out, task.columns)
+    check_texts(held_out, task.columns.text, task.columns.pair)
     if limit is not None:
         training = training.select(range(min(limit, len(training))))
     all_rows = encode(training, task, tokenizer, max_length)

@@ -128,10 +128,10 @@ class TestColumns:
 
     def test_rows_without_text(self):
         with pytest.raises(DataError, match="row 1 has no text in 'text', but None"):
-            check_texts(rows_of(text=["a", None], label=[0, 1]), COLUMNS)
+            check_texts(rows_of(text=["a", None], label=[0, 1]), COLUMNS.text, COLUMNS.pair)
         with pytest.raises(DataError, match="no column 'text' in this split; it has 'sentence'"):
-            check_texts(rows_of(sentence=["a"]), COLUMNS)
-        check_texts(rows_of(text=["a", ""]), COLUMNS)  # an empty text is a text
+            check_texts(rows_of(sentence=["a"]), COLUMNS.text, COLUMNS.pair)
+        check_texts(rows_of(text=["a", ""]), COLUMNS.text, COLUMNS.pair)  # an empty text is a text
 
 
 def task_of(labels, feature=None, **more):

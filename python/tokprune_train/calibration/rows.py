@@ -3,6 +3,6 @@
 CALIBRATION_ROWS = 512
 
 
-def spread(size: int) -> range:
-    """Places of up to CALIBRATION_ROWS of `size` rows, evenly spread."""
-    return range(0, size, max(1, size // CALIBRATION_ROWS))[:CALIBRATION_ROWS]
+def spread(size: int, most: int = CALIBRATION_ROWS) -> range:
+    """Places of up to `most` of `size` rows, evenly spread."""
+    return range(0, size, max(1, size // most))[:most]

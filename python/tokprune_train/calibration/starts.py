@@ -34,17 +34,23 @@ def nearest_start(
     target: float,
     rows: Sequence[dict],
     collator: Collator,
+    progress: Callable[[int, int], None] | None = None,
 ) -> tk.PruningConfig:
     """Each shape is made as mild as the constraint allows (`fit_to_target`), with tokens really removed and no training; the one
     whose answers on these rows are nearest to the dense model's (KL; squared error in regression) is returned so. Shapes that
     cannot save so much do not count, however near they are, unless none can: then the one that saves most is returned.
 
     model: dense, with a head; its own configuration is put back.   shapes: at least one.   rows: see data.encoding.encode.
+    progress: called with (shapes fitted, shapes).
     """
     before = tk.PruningConfig.from_dict(model.config.pruning)
     model.set_pruning(tk.PruningConfig.dense())
-    dense = _answers(model, rows, collator)
-    fitted = [fit_to_target(model, shape, cost, target, rows, collator) for shape in shapes]
+    dense = answers(model, rows, collator)
+    fitted = []
+    for shape in shapes:
+        fitted.append(fit_to_target(model, shape, cost, target, rows, collator))
+        if progress is not None:
+            progress(len(fitted), len(shapes))
     lengths = [kept_lengths(model, pruning, rows, collator) for pruning in fitted]
     saved = [1 - float(cost(kept, kept[0])) for kept in lengths]
     enough = min(target - _NEAR, max(saved))
@@ -52,7 +58,7 @@ def nearest_start(
     distances = []
     for pruning in fitted:
         model.set_pruning(pruning)
-        distances.append(float(prediction_distillation(_answers(model, rows, collator), dense)))
+        distances.append(float(prediction_distillation(answers(model, rows, collator), dense)))
     model.set_pruning(before)
     return fitted[distances.index(min(distances))]
 
@@ -84,6 +90,6 @@ def ratio_shapes(layers: int, position: str) -> Iterator[tk.PruningConfig]:
         yield tk.PruningConfig.top([*ratios, FIRST_ONLY] if at_once else [1.0, *ratios], position=position)
 
 
-def _answers(model: nn.Module, rows: Sequence[dict], collator: Collator) -> Tensor:
+def answers(model: nn.Module, rows: Sequence[dict], collator: Collator) -> Tensor:
     """(N, C) logits, in an order that only depends on the rows."""
     return torch.cat([output["logits"].float().cpu() for _, output in outputs(model, rows, collator)])

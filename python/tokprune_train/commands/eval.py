@@ -108,7 +108,7 @@ def _rows(args, name, config):
     splits = read_dataset(args.data)
     _, rows = pick_split(splits, args.eval_split, ("validation", "test", "train"))
     columns = find_columns(rows.column_names, **columns_from(args))
-    check_texts(rows, columns)
+    check_texts(rows, columns.text, columns.pair)
     task = task_of_model(config, columns)
     encoded = encode(rows, task, tokenizer, max_length)
     calibration = encoded[:CALIBRATION_ROWS]

@@ -22,10 +22,14 @@ def encode(rows: Dataset, task: Task, tokenizer, max_length: int) -> list[dict]:
 
     Texts, or pairs, are cut at `max_length` tokens. Raises DataError for a label that the task does not have.
     """
-    texts, pairs = list(rows[task.columns.text]), task.columns.pair and list(rows[task.columns.pair])
-    encoded = tokenizer(texts, pairs, truncation=True, max_length=max_length)
-    labels = [task.target(value) for value in rows[task.columns.label]]
-    return [{**{name: encoded[name][row] for name in encoded}, "labels": label} for row, label in enumerate(labels)]
+    encoded = encode_texts(rows, task.columns.text, task.columns.pair, tokenizer, max_length)
+    return [row | {"labels": task.target(value)} for row, value in zip(encoded, rows[task.columns.label], strict=True)]
+
+
+def encode_texts(rows: Dataset, text: str, pair: str | None, tokenizer, max_length: int) -> list[dict]:
+    """As `encode`, without labels, of the columns `text` and, for pairs, `pair`."""
+    encoded = tokenizer(list(rows[text]), pair and list(rows[pair]), truncation=True, max_length=max_length)
+    return [{name: encoded[name][row] for name in encoded} for row in range(len(rows))]
 
 
 @dataclass(frozen=True)
@@ -33,8 +37,9 @@ class Collator:
     """Rows -> one batch, right-padded to its longest text. What the teacher said rides along.
 
     pad_token_id: of the tokenizer.   Keys of the batch: input_ids, attention_mask and token_type_ids (B, L) int64; labels (B,)
-    int64, float32 for regression; unlabelled (B,) bool, where only the teacher knows the label; float32 where the rows have them: teacher_logits (B, C), teacher_state (B, H),
-    teacher_importance, teacher_mean_importance and teacher_saliency (B, L); float16: teacher_layers (B, num_layers, H).
+    int64, float32 for regression, where the rows have them, and unlabelled (B,) bool, where only the teacher knows them; float32 where
+    the rows have them: teacher_logits (B, C), teacher_state (B, H), teacher_importance, teacher_mean_importance and
+    teacher_saliency (B, L); float16: teacher_layers (B, num_layers, H).
     """
 
     pad_token_id: int
@@ -42,8 +47,9 @@ class Collator:
     def __call__(self, rows: Sequence[dict]) -> dict[str, Tensor]:
         padding = {"input_ids": self.pad_token_id, "attention_mask": 0, "token_type_ids": 0, **dict.fromkeys(PER_TOKEN, 0.0)}
         batch = {name: _padded([row[name] for row in rows], fill) for name, fill in padding.items() if name in rows[0]}
-        batch["labels"] = torch.tensor([row["labels"] for row in rows])
-        batch["unlabelled"] = torch.tensor([UNLABELLED in row for row in rows])
+        if "labels" in rows[0]:
+            batch["labels"] = torch.tensor([row["labels"] for row in rows])
+            batch["unlabelled"] = torch.tensor([UNLABELLED in row for row in rows])
         for name in PER_TEXT:
             if name in rows[0]:
                 batch[name] = torch.stack([row[name] for row in rows])

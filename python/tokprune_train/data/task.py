@@ -58,18 +58,23 @@ class Task:
 
 def find_columns(names: Sequence[str], text: str | None = None, pair: str | None = None, label: str | None = None) -> Columns:
     """The columns of a data set by their usual names, or those given; DataError naming the columns that exist."""
+    return Columns(*find_texts(names, text, pair), _find(names, "label", label, LABEL_NAMES, True))
 
-    def find(what: str, given: str | None, usual: tuple[str, ...], needed: bool) -> str | None:
-        candidates = usual if given is None else (given,)
-        found = next((name for name in candidates if name in names), None)
-        if found is None and (needed or given is not None):
-            raise DataError(
-                f"no {what} column: looked for {', '.join(map(repr, candidates))}, the data has "
-                f"{', '.join(map(repr, names))}; name it with --{what}-column"
-            )
-        return found
 
-    return Columns(find("text", text, TEXT_NAMES, True), find("pair", pair, PAIR_NAMES, False), find("label", label, LABEL_NAMES, True))
+def find_texts(names: Sequence[str], text: str | None = None, pair: str | None = None) -> tuple[str, str | None]:
+    """As `find_columns`, of the text and of the pair, None for single texts."""
+    return _find(names, "text", text, TEXT_NAMES, True), _find(names, "pair", pair, PAIR_NAMES, False)
+
+
+def _find(names: Sequence[str], what: str, given: str | None, usual: tuple[str, ...], needed: bool) -> str | None:
+    candidates = usual if given is None else (given,)
+    found = next((name for name in candidates if name in names), None)
+    if found is None and (needed or given is not None):
+        raise DataError(
+            f"no {what} column: looked for {', '.join(map(repr, candidates))}, the data has "
+            f"{', '.join(map(repr, names))}; name it with --{what}-column"
+        )
+    return found
 
 
 def find_task(rows: Dataset, columns: Columns) -> Task:
@@ -79,7 +84,7 @@ def find_task(rows: Dataset, columns: Columns) -> Task:
     """
     if not len(rows):
         raise DataError("the data set has no rows")
-    check_texts(rows, columns)
+    check_texts(rows, columns.text, columns.pair)
     feature = rows.features[columns.label]
     if not isinstance(feature, (ClassLabel, Value)):
         raise DataError(f"labels must be numbers or strings, got {rows[0][columns.label]!r}")
@@ -114,9 +119,9 @@ def task_of_model(config, columns: Columns) -> Task:
     return Task(columns, names, {name: code for code, name in enumerate(names)} | {code: code for code in range(len(names))})
 
 
-def check_texts(rows: Dataset, columns: Columns) -> None:
-    """Raise DataError unless every row has its text and pair."""
-    for name in filter(None, (columns.text, columns.pair)):
+def check_texts(rows: Dataset, text: str, pair: str | None) -> None:
+    """Raise DataError unless every row has its text and, where there are pairs, its pair."""
+    for name in filter(None, (text, pair)):
         if name not in rows.column_names:
             raise DataError(f"no column {name!r} in this split; it has {', '.join(map(repr, rows.column_names))}")
         for number, value in enumerate(rows[name]):
