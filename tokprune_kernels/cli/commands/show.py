@@ -1,0 +1,115 @@
+"""Show which words of a text a pruned model still has in each layer, and what that makes of its answer.
+
+  tokprune show runs/top/model "a gripping film with a plot that nobody will remember"
+
+A line for every layer whose attention sees fewer tokens than the one before; what has left is dimmed, or a dot. Word pieces
+count for themselves; [CLS] and [SEP] are not drawn.
+"""
+
+from ..output import add_json_argument, write_json
+from ..pruning_arguments import DEFAULT_HELP, add_pruning_arguments, describe, positive_int, pruning_from
+
+HELP = "which words survive, layer by layer"
+_PRUNED = "pruned"
+
+
+def add_arguments(parser):
+    parser.epilog = DEFAULT_HELP
+    parser.add_argument("model", metavar="MODEL", help="folder or hub id of a checkpoint")
+    parser.add_argument("texts", nargs="*", metavar="TEXT", help="what to show it on")
+    parser.add_argument("--text", metavar="FILE", help="texts from a file instead, one a line (UTF-8)")
+    parser.add_argument("--max-texts", type=positive_int, default=8, metavar="N", help="the first N of the file (default 8)")
+    parser.add_argument("--max-length", type=positive_int, metavar="N", help="cut texts at N tokens (default: what the model can take)")
+    add_pruning_arguments(parser)
+    add_json_argument(parser)
+
+
+def run(args):
+    from ..batches import longest_allowed
+    from ..comparison import Comparison
+    from ..errors import CliError
+    from ..loading import load_model, load_tokenizer, resolve
+
+    texts = _texts(args)
+    name, _ = resolve(args.model)
+    loaded, tokenizer = load_model(name), load_tokenizer(name)
+    config = loaded.model.config
+    if not tokenizer.is_fast:
+        raise CliError(f"the tokenizer of {args.model!r} does not say where in a text its tokens are: a fast one is needed")
+    pruning, origin = pruning_from(args, config.num_hidden_layers, loaded.saved_pruning)
+    try:
+        comparison = Comparison(loaded.model, {_PRUNED: pruning})
+    except ValueError as error:
+        raise CliError(f"cannot prune {args.model!r}: {error}") from error
+    longest = longest_allowed(config, tokenizer, args.max_length)
+    shown = [_shown(comparison, tokenizer, text, longest) for text in texts]
+    described = f"{describe(pruning)} ({origin})"
+    write_json(args.json, {"command": "show", "model": args.model, "pruning": pruning.to_dict() | {"origin": origin}, "texts": shown})
+    _print(described, shown)
+    return 0
+
+
+def _texts(args):
+    from ..errors import UsageError
+    from ..loading import read_texts
+
+    if bool(args.texts) == (args.text is not None):
+        raise UsageError("give texts, or a file of them with --text, and not both")
+    return read_texts(args.text, args.max_texts) if args.text is not None else args.texts
+
+
+def _shown(comparison, tokenizer, text, longest):
+    """One text as JSON types: its tokens and where in it they are, which of them each layer has, and both answers."""
+    from ..comparison import PADDED
+
+    batch = tokenizer(text, truncation=True, max_length=longest, return_tensors="pt", return_offsets_mapping=True)
+    offsets = batch.pop("offset_mapping")[0].tolist()
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    output, seen = comparison.observe(_PRUNED, inputs)
+    config = comparison.models[PADDED].config
+    return {
+        "text": text,
+        "tokens": tokenizer.convert_ids_to_tokens(batch["input_ids"][0].tolist()),
+        "offsets": offsets,
+        "alive": seen.kept_mask[:, 0].tolist(),
+        "importance": seen.importance[:, 0].tolist(),
+        "answers": {"dense": _answer(comparison.run(PADDED, inputs), config), "pruned": _answer(output, config)},
+    }
+
+
+def _answer(output, config):
+    """The likeliest label and its probability, the number of a regression, or None where there is no classifier."""
+    if "logits" not in output:
+        return None
+    logits = output["logits"][0].float()
+    if logits.dim() != 1:
+        return None
+    if len(logits) == 1:
+        return {"value": float(logits[0])}
+    probability, label = logits.softmax(dim=0).max(dim=0)
+    return {"label": config.id2label[int(label)], "probability": float(probability)}
+
+
+def _print(described, shown):
+    from ..survivors import draw_survivors
+    from ..terminal import Terminal
+
+    terminal = Terminal()
+    print(f"pruning  {described}\n")
+    for one in shown:
+        alive, layers = one["alive"], len(one["alive"]) - 1
+        print(terminal.bold(", ".join([f"{len(one['tokens'])} tokens, {sum(alive[-1])} at the end", *_said(one["answers"])])))
+        for row, kept in enumerate(alive):
+            if row and kept == alive[row - 1]:
+                continue
+            label = ("  in layer 1" if not row else "  at the end" if row == layers else f"  in layer {row + 1}").ljust(14)
+            print(label + draw_survivors(one["text"], one["offsets"], kept, terminal, indent=" " * 14).lstrip(" "))
+        print()
+
+
+def _said(answers):
+    return [f"{name}: {_in_words(answer)}" for name, answer in answers.items() if answer is not None]
+
+
+def _in_words(answer):
+    return f"{answer['value']:.3f}" if "value" in answer else f"{answer['label']} {100 * answer['probability']:.1f} %"
