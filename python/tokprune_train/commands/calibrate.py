@@ -41,8 +41,8 @@ def add_arguments(parser):
 
 
 def run(args):
+    import tokprune_kernels as tk
     import torch
-    from tokprune_kernels import prune_model
     from tokprune_kernels.cli.errors import CliError
     from tokprune_kernels.cli.implementation import implementation
     from tokprune_kernels.cli.loading import load_model, load_tokenizer, resolve
@@ -65,7 +65,7 @@ def run(args):
         raise CliError(f"{args.model!r} has no classification head ({type(model).__name__}), whose answers could be compared")
     collator = Collator(tokenizer.pad_token_id or 0)
     try:
-        model = prune_model(model, None)
+        model = tk.prune_model(model, None)
         rows = _rows(args, tokenizer, model.config)
         denominator = args.score_denominator
         how = {
