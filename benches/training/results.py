@@ -116,7 +116,7 @@ class TrainingResults:
         """On what they were trained, with the versions; each of several once."""
         stamps = [result["machine"] for one in self.trained for result in one.results.values()]
         lines = [
-            ", ".join([*(stamp["gpu"][:1] or [stamp["cpu"]["model"]]), *(f"{name} {stamp['packages'][name]}" for name in ("torch", "transformers"))])
+            ", ".join([*(stamp.get("gpu", [])[:1] or [stamp["cpu"]["model"]]), *(f"{name} {stamp['packages'][name]}" for name in ("torch", "transformers"))])
             for stamp in stamps
         ]
         return "; ".join(dict.fromkeys(lines))

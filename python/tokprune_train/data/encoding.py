@@ -37,8 +37,8 @@ class Collator:
     """Rows -> one batch, right-padded to its longest text. What the teacher said rides along.
 
     pad_token_id: of the tokenizer.   Keys of the batch: input_ids, attention_mask and token_type_ids (B, L) int64; labels (B,)
-    int64, float32 for regression, where the rows have them, and unlabelled (B,) bool, where only the teacher knows them; float32 where
-    the rows have them: teacher_logits (B, C), teacher_state (B, H), teacher_importance, teacher_mean_importance and
+    int64, float32 for regression, where the rows have them; unlabelled (B,) bool, where only the teacher knows some of them; float32
+    where the rows have them: teacher_logits (B, C), teacher_state (B, H), teacher_importance, teacher_mean_importance and
     teacher_saliency (B, L); float16: teacher_layers (B, num_layers, H).
     """
 
@@ -49,6 +49,7 @@ class Collator:
         batch = {name: _padded([row[name] for row in rows], fill) for name, fill in padding.items() if name in rows[0]}
         if "labels" in rows[0]:
             batch["labels"] = torch.tensor([row["labels"] for row in rows])
+        if any(UNLABELLED in row for row in rows):
             batch["unlabelled"] = torch.tensor([UNLABELLED in row for row in rows])
         for name in PER_TEXT:
             if name in rows[0]:
