@@ -73,17 +73,18 @@ def run_whole(dtype: torch.dtype) -> list[tuple[str, int, float, float]]:
 
 def run_models(dtype: torch.dtype) -> list[tuple[str, int, float, float]]:
     """Whole models packed and run without a host sync, against the same model on the CPU's kernels."""
-    from transformers import BertConfig, BertForSequenceClassification, BertModel
+    from transformers import BertConfig, BertForSequenceClassification, BertModel, RobertaConfig, RobertaForSequenceClassification
 
     import tokprune_kernels as tk
     from tokprune_kernels.layers import without_sync
     from tokprune_kernels.models import encoder
 
     torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=50, hidden_size=48, num_hidden_layers=3, num_attention_heads=3, intermediate_size=70,
-        max_position_embeddings=64, initializer_range=0.3,
-    )  # fmt: skip
+    sizes = {
+        "vocab_size": 50, "hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 3, "intermediate_size": 70,
+        "max_position_embeddings": 64, "initializer_range": 0.3,
+    }  # fmt: skip
+    config = BertConfig(**sizes)
     ids, lengths = torch.randint(5, 50, (5, 40)), torch.tensor([40, 1, 0, 17, 33])
     right = torch.arange(40) < lengths[:, None]
     rules = {
@@ -96,9 +97,12 @@ def run_models(dtype: torch.dtype) -> list[tuple[str, int, float, float]]:
         "first may go": tk.PruningConfig.top([1.0, 0.4, 0.3], protect_first=False),
     }
     rows = []
-    for kind in (BertModel, BertForSequenceClassification):
-        model = kind(config).eval()
-        for name, rule in rules.items():
+    offset = RobertaConfig(**sizes)  # positions start at 2, and the head reads column 0 itself
+    some = {name: rules[name] for name in ("ltp", "first may go")}
+    kinds = ((BertModel, config, rules), (BertForSequenceClassification, config, rules), (RobertaForSequenceClassification, offset, some))
+    for kind, own, its_rules in kinds:
+        model = kind(own).eval()
+        for name, rule in its_rules.items():
             model = tk.prune_model(model, rule)
             for side, mask in (("right", right.long()), ("left", right.flip(1).float()), ("no mask", None)):
                 results = []
