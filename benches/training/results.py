@@ -115,13 +115,15 @@ class TrainingResults:
     def machines(self) -> str:
         """On what they were trained, with the versions; each of several once."""
         stamps = [result["machine"] for one in self.trained for result in one.results.values()]
-        lines = [
-            ", ".join([*(stamp.get("gpu", [])[:1] or [stamp["cpu"]["model"]]), *(f"{name} {stamp['packages'][name]}" for name in ("torch", "transformers"))])
-            for stamp in stamps
-        ]
-        return "; ".join(dict.fromkeys(lines))
+        return "; ".join(dict.fromkeys(map(_said, stamps)))
 
     @staticmethod
     def _read(key: tuple[str, str], found: list) -> Trained:
         results = {place.seed: json.loads((place.folder / RESULT).read_text(encoding="utf-8")) for place in found}
         return Trained(*key, results, {place.seed: place.folder for place in found})
+
+
+def _said(stamp: dict) -> str:
+    """A machine by its GPU, where it has one, else by its processor, and the versions."""
+    device = next(iter(stamp.get("gpu", [])), stamp["cpu"]["model"])
+    return ", ".join([device, *(f"{name} {stamp['packages'][name]}" for name in ("torch", "transformers"))])

@@ -68,10 +68,15 @@ def evaluate(
     return Evaluation(
         metrics=score(torch.cat(logits), targets),
         flops_reduction={name: float(flops / pruned) for name, flops in dense.items()},
-        tokens_alive=(lengths / initial.clamp(min=1)).mean(dim=1).tolist(),
+        tokens_alive=shares_alive(lengths),
         rows=len(rows),
         max_length=max_length,
     )
+
+
+def shares_alive(lengths: Tensor) -> list[float]:
+    """For each row of lengths (num_layers + 1, N) the mean over the texts of the share of their tokens that are still there."""
+    return (lengths / lengths[0].clamp(min=1)).mean(dim=1).tolist()
 
 
 def score(logits: Tensor, targets: Tensor) -> dict[str, float]:

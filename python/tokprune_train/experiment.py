@@ -23,6 +23,7 @@ from tokprune_kernels.cli.terminal import Progress
 
 from . import processes
 from .commands.data_arguments import columns_from
+from .commands.score_arguments import denominator_from
 from .evaluation import Evaluation
 from .objectives.cost import FlopsCost, LatencyCost
 from .pruners.base import Constraint
@@ -105,7 +106,6 @@ def _dense(workspace: Workspace, args: Namespace):
 
 
 def _ltp(workspace: Workspace, args: Namespace):
-    denominator = args.score_denominator
     options = ltp.Options(
         start=args.start,
         start_power=args.start_power,
@@ -115,7 +115,7 @@ def _ltp(workspace: Workspace, args: Namespace):
         threshold_lr=args.threshold_lr,
         teaching=_teaching(args),
         masks=args.masks,
-        score_denominator=int(denominator) if denominator.isdigit() else denominator,
+        score_denominator=denominator_from(args),
         soft=_soft(args),
         hard=settings_from(args),
     )

@@ -17,12 +17,16 @@ def evaluation_pairs(evaluation: Evaluation) -> list[tuple[str, str]]:
     scores = ", ".join(f"{name} {100 * value:.2f} %" for name, value in evaluation.metrics.items())
     labels = {name: label.format(maximum=evaluation.max_length) for name, label in _BASELINES.items()}
     fewer = ", ".join(f"{evaluation.flops_reduction[name]:.2f}x than {label}" for name, label in labels.items())
-    alive = " ".join(f"{share:.2f}" for share in evaluation.tokens_alive)
     return [
         ("score", f"{scores} on {evaluation.rows} rows, tokens really removed"),
         ("fewer FLOPs", fewer),
-        ("tokens alive", f"{alive} (share in each layer's attention; last: at the end)"),
+        tokens_alive_pair(evaluation.tokens_alive),
     ]
+
+
+def tokens_alive_pair(shares: Sequence[float]) -> tuple[str, str]:
+    """(name, value) of the shares alive by layer (evaluation.shares_alive)."""
+    return "tokens alive", f"{' '.join(f'{share:.2f}' for share in shares)} (share in each layer's attention; last: at the end)"
 
 
 def operating_points_table(points: Sequence[OperatingPoint]) -> str:

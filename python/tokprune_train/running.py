@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .data.encoding import Collator, by_length, model_inputs, on_device
 
@@ -21,6 +21,10 @@ def outputs(
     model.eval()
     for chosen in by_length(rows, batch_size):
         with torch.no_grad():
-            inputs = on_device(model_inputs(collator([rows[row] for row in chosen])), model.device)
-            output = model(**inputs, **options)
+            output = model(**inputs_of(model, [rows[row] for row in chosen], collator), **options)
         yield chosen, output
+
+
+def inputs_of(model: nn.Module, rows: Sequence[dict], collator: Collator) -> dict[str, Tensor]:
+    """The rows as one batch, without labels, where the model is."""
+    return on_device(model_inputs(collator(rows)), model.device)

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 import tokprune_kernels as tk
 
-from .data.encoding import PER_TOKEN, Collator, by_length, model_inputs, on_device
+from .data.encoding import PER_TOKEN, Collator, by_length
+from .running import inputs_of
 from .saliency import saliency
 from .states import layer_states, pooled_states
 
@@ -67,7 +68,7 @@ def teach(
     done = 0
     for chosen in by_length(rows, batch_size):
         some = [rows[row] for row in chosen]
-        said = {name: values.cpu() for name, values in say(teacher, _inputs(teacher, some, collator), wanted).items()}
+        said = {name: values.cpu() for name, values in say(teacher, inputs_of(teacher, some, collator), wanted).items()}
         if "teacher_layers" in said:
             said["teacher_layers"] = said["teacher_layers"].half()
         for place, row in enumerate(some):
@@ -82,14 +83,10 @@ def teach(
     teacher.set_pruning(pruning)
 
 
-def _inputs(teacher: nn.Module, rows: Sequence[dict], collator: Collator) -> dict[str, Tensor]:
-    return on_device(model_inputs(collator(rows)), teacher.device)
-
-
 def _add_saliency(teacher: nn.Module, rows: Sequence[dict], collator: Collator, bf16: bool) -> None:
     # In smaller batches than the rest: a backward pass holds every layer's activations.
     for start in range(0, len(rows), _SALIENCY_BATCH):
         some = rows[start : start + _SALIENCY_BATCH]
-        values = saliency(teacher, _inputs(teacher, some, collator), bf16).cpu()
+        values = saliency(teacher, inputs_of(teacher, some, collator), bf16).cpu()
         for row, own in zip(some, values.split([len(row["input_ids"]) for row in some]), strict=True):
             row["teacher_saliency"] = own.clone()

@@ -57,7 +57,6 @@ class Adapter:
         """Whether the base model has its type's pooler."""
         return self.pooler is not None and type(base.pooler) is self.pooler
 
-
     def encoder(self, base: nn.Module) -> nn.Module:
         """The base model's encoder."""
         return getattr(base, self.encoder_name)

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from .adapters import find_adapter
+from .adapters import encoder_of, find_adapter
 
 # What reaches the embeddings before the encoder can refuse it, and would leave the model half changed.
 _GUARDED = ("train", "_apply", "_load_from_state_dict")
@@ -35,8 +35,8 @@ def freeze_for_inference(model: nn.Module) -> nn.Module:
     """
     if any(module.training for module in model.modules()):
         raise ValueError("only a model in eval mode can be frozen for inference: call model.eval() first")
-    adapter, base = find_adapter(model)
-    adapter.encoder(base).freeze()
+    _, base = find_adapter(model)
+    encoder_of(base).freeze()
     for one in {model, base}:
         for name in _GUARDED:
             setattr(one, name, partial(_ask_encoder, name, one))
@@ -48,8 +48,8 @@ def unfreeze(model: nn.Module) -> nn.Module:
 
     Returns the same model; nothing happens if it is not frozen.
     """
-    adapter, base = find_adapter(model)
-    adapter.encoder(base).unfreeze()
+    _, base = find_adapter(model)
+    encoder_of(base).unfreeze()
     for one in {model, base}:
         for name in _GUARDED:
             one.__dict__.pop(name, None)
@@ -58,8 +58,7 @@ def unfreeze(model: nn.Module) -> nn.Module:
 
 def _ask_encoder(name: str, model: nn.Module, *args: Any, **kwargs: Any) -> Any:
     """The model's method of this name, once the frozen layers have not refused it."""
-    adapter, base = find_adapter(model)
-    encoder = adapter.encoder(base)
+    encoder = encoder_of(find_adapter(model)[1])
     if encoder.is_frozen:  # or it was unfrozen through another model around it
         getattr(encoder.layer, name)(*args, **kwargs)
     return getattr(type(model), name)(model, *args, **kwargs)

@@ -75,14 +75,21 @@ def leave_base(base: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any
         output["hidden_states"] = _selected(call.hidden_states, call.output_hidden_states)
     states, batch = output.last_hidden_state, call.batch
     restored = states.shape[1] == batch.length
-    pools = encoder_of(base).adapter.pools_first_token(base)
-    if restored and not batch.starts_at_zero and (pools or call.first_only):
-        first = _first_live(states, batch) if call.first is None else call.first[:, None]
-        if pools:
-            output["pooler_output"] = base.pooler(first)
-        if call.first_only:
-            output["last_hidden_state"] = first
+    if restored and not batch.starts_at_zero:
+        _read_first_live(base, call, output)
     return output if call.by_head else _close(output, call)
+
+
+def _read_first_live(base: nn.Module, call: Call, output: Any) -> None:
+    """Have what reads column 0 of restored states read each text's first live token instead."""
+    pools = encoder_of(base).adapter.pools_first_token(base)
+    if not (pools or call.first_only):
+        return
+    first = _first_live(output.last_hidden_state, call.batch) if call.first is None else call.first[:, None]
+    if pools:
+        output["pooler_output"] = base.pooler(first)
+    if call.first_only:
+        output["last_hidden_state"] = first
 
 
 def _open(model: nn.Module, kwargs: dict[str, Any], call: Call) -> dict[str, Any]:

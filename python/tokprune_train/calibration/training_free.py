@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from tokprune_kernels.flops import dense_flops, encoder_flops
 
 from ..data.encoding import Collator
+from ..evaluation import shares_alive
 from ..objectives.distillation import prediction_distillation
 from .fit import kept_lengths
 from .scores import sample_scores
@@ -95,6 +96,6 @@ def faithfulness(
         distance=float(prediction_distillation(pruned, dense)),
         flops_reduction=float(dense_flops(lengths[0], model.config).sum() / flops),
         saved=1 - float(cost(lengths, lengths[0])),
-        tokens_alive=(lengths / lengths[0].clamp(min=1)).mean(dim=1).tolist(),
+        tokens_alive=shares_alive(lengths),
         rows=len(rows),
     )

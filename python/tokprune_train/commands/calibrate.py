@@ -10,6 +10,8 @@ the answers at the same speed, and reaches higher ones.
 from tokprune_kernels.cli.output import add_json_argument, write_json
 from tokprune_kernels.cli.pruning_arguments import describe, positive_int
 
+from .score_arguments import add_score_denominator, denominator_from
+
 HELP = "prune a classifier as it is: no training, no labels"
 _METHODS = {"top": "topk", "ltp": "threshold"}
 
@@ -32,7 +34,7 @@ def add_arguments(parser):
         default="after_attention",
         help="of --method top: where tokens leave (default after_attention, which costs less for the same answers)",
     )
-    parser.add_argument("--score-denominator", default="kept", metavar="D", help="of --method ltp: kept (default), sqrt_kept, initial, or a number")
+    add_score_denominator(parser, "of --method ltp: ")
     parser.add_argument("--latency", action="store_true", help="X times less of this machine's time, measured first, instead of FLOPs")
     parser.add_argument("--batch", type=positive_int, default=32, metavar="N", help="of --latency: texts in a batch (default 32)")
     parser.add_argument("--rows", type=positive_int, default=512, metavar="N", help="texts, of which every second one chooses (default 512)")
@@ -67,11 +69,10 @@ def run(args):
     try:
         model = tk.prune_model(model, None)
         rows = _rows(args, tokenizer, model.config)
-        denominator = args.score_denominator
         how = {
             "criterion": _METHODS[args.method],
             "position": args.position,
-            "score_denominator": int(denominator) if denominator.isdigit() else denominator,
+            "score_denominator": denominator_from(args),
         }
         cost = _cost(args, model, rows)
         with Progress("calibrating") as progress:
@@ -142,15 +143,16 @@ def _cost(args, model, rows):
 def _print(args, pruning, found):
     from tokprune_kernels.cli.table import format_pairs
 
+    from ..report import tokens_alive_pair
+
     same = "" if found.same_answers is None else f"{100 * found.same_answers:.2f} % as without pruning, "
     measure = "squared error" if found.same_answers is None else "KL"
-    alive = " ".join(f"{share:.2f}" for share in found.tokens_alive)
     time = f"; predicted time {1 / (1 - found.saved):.2f}x less" if args.latency else ""
     pairs = [
         ("pruning", describe(pruning)),
         ("fewer FLOPs", f"{found.flops_reduction:.2f}x than packed dense{time} (asked for: {args.speedup:g}x)"),
         ("answers", f"{same}{measure} {found.distance:.4f}"),
-        ("tokens alive", f"{alive} (share in each layer's attention; last: at the end)"),
+        tokens_alive_pair(found.tokens_alive),
         ("judged on", f"{found.rows} texts that chose nothing"),
     ]
     if args.output is not None:

@@ -12,6 +12,7 @@ Under torchrun the batch is shared out among the processes.
 from tokprune_kernels.cli.pruning_arguments import positive_int
 
 from .data_arguments import add_data_arguments
+from .score_arguments import add_score_denominator
 
 HELP = "fine-tune a dense model, or learn where to prune it (LTP, ToP)"
 
@@ -158,7 +159,7 @@ def _add_ltp(parser):
         "--temperature", type=float, nargs=2, default=(0.3, 0.05), metavar=("FIRST", "LAST"), help="of the masks, in median scores (default 0.3 0.05)"
     )
     group.add_argument("--threshold-lr", type=float, default=0.01, metavar="X", help="in median scores (default 0.01)")
-    group.add_argument("--score-denominator", default="kept", metavar="D", help="kept (default), sqrt_kept (spares long texts), initial, or a number")
+    add_score_denominator(group)
 
 
 def _add_top(parser):
