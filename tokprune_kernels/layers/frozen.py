@@ -12,6 +12,7 @@ from .kernels import COMPILED, has_packed_linear, select_kernels
 from .modules import LayerModules
 from .packed import PackedStack, View
 from .packed_layer import unpackable
+from .whole import WholeEncoder
 
 
 class FrozenLayers(nn.Module):
@@ -29,6 +30,9 @@ class FrozenLayers(nn.Module):
         views, weight = [view(layer) for layer in layers], next(layers.parameters())
         _check_packable(layers, views, weight)
         self.stack = PackedStack(views, weight.dtype, select_kernels(weight, views[0].head_dim))
+        # As buffers too, for programs that are exported with them.
+        for index, weight in enumerate(self.stack.whole.weights if self.stack.whole is not None else ()):
+            self.register_buffer(f"packed_{index}", weight.detach(), persistent=False)
         # In a tuple, so that they are no submodules: nothing may find layers without weights.
         self._originals = (layers, view)
         with torch.inference_mode(False), torch.no_grad():
@@ -40,6 +44,11 @@ class FrozenLayers(nn.Module):
         """The layers as they were, the very same modules and parameters; these frozen ones are of no more use."""
         _fill(self._unpacked())
         return self._originals[0]
+
+    def exportable(self) -> WholeEncoder | None:
+        """The layers as one, of weights that are this module's buffers."""
+        whole = self.stack.whole
+        return None if whole is None else WholeEncoder(list(self._buffers.values()), whole.eps, whole.heads, whole.activation, whole.scale)
 
     def check_call(self, x: Tensor, training: bool) -> None:
         """RuntimeError unless the packed layers can run on x, (T, H), here and now."""

@@ -184,8 +184,8 @@ def adapter_of(model_type: str) -> Adapter | None:
 
 
 def encoder_of(base: nn.Module) -> nn.Module:
-    """The encoder of a base model of a type that can be pruned."""
-    return adapter_of(base.config.model_type).encoder(base)
+    """The encoder of a base model of a type that can be pruned. Nothing is imported for it: this runs inside forward, also a traced one."""
+    return getattr(base, KINDS[base.config.model_type].encoder)
 
 
 def first_position(config: Any) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -10,6 +11,9 @@ from ..layers.recorder import PruningOutput
 from ..layers.soft import SoftPruning
 from ..layers.whole import WholeEncoder
 from ..packing import PackedBatch
+
+if TYPE_CHECKING:
+    from .tracing import Traced
 
 # The keyword argument that carries it: transformers hands unknown ones down to the encoder. So no global and no attribute
 # of the model is needed, and concurrent calls cannot mix.
@@ -26,6 +30,7 @@ class Call:
     soft_pruning: weighs tokens in place of removing them (training), or None.
     return_dict: whether the output is wanted as a dict or as a tuple.
     batch, protected ((T,) bool or None): of the packed input, set before the base model runs.
+    traced: the padded batch, in place of `batch` and `protected`, of a call that is traced (see `tracing`); None in other calls.
     whole: the layers of a call without a host sync, found when that was decided; None in other calls.
     hidden_states (num_layers + 1 of (B, L, H)), pruning: set by the encoder if wanted.
     first: (B, H), the states of the texts' first live tokens, where the encoder gives them beside all states.
@@ -39,6 +44,7 @@ class Call:
     return_dict: bool = True
     batch: PackedBatch | None = None
     protected: Tensor | None = None
+    traced: Traced | None = None
     whole: WholeEncoder | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     pruning: PruningOutput | None = None

@@ -18,6 +18,7 @@ from ..packing import PackedBatch
 from .adapters import encoder_of
 from .call import KEYWORD, Call
 from .inputs import pack_inputs, protected_tokens, refuse_unsupported
+from .tracing import is_traced, padded_inputs, refuse_other_tracers
 
 
 def hook_base(base: nn.Module) -> list[RemovableHandle]:
@@ -55,6 +56,7 @@ def leave_head(model: nn.Module, args: tuple, kwargs: dict[str, Any], output: An
 
 def enter_base(base: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict]:
     """Before the base model: pack its input."""
+    refuse_other_tracers()
     encoder = encoder_of(base)
     arguments = {**dict(zip(encoder.argument_names, args)), **kwargs}
     if KEYWORD not in arguments:
@@ -63,6 +65,9 @@ def enter_base(base: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tu
     refuse_unsupported(base.config, arguments)
     wanted = arguments.pop("output_hidden_states", None)
     call.output_hidden_states = base.config.output_hidden_states if wanted is None else wanted
+    if is_traced(encoder, call):
+        padded_inputs(base, encoder, arguments, call)
+        return (), arguments
     call.batch = pack_inputs(base.config, arguments, lambda tokens: encoder.runs_without_sync(call, tokens))
     call.protected = protected_tokens(encoder.pruning.protected_token_ids, arguments)
     return (), arguments
@@ -73,11 +78,16 @@ def leave_base(base: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any
     call = kwargs[KEYWORD]
     if call.hidden_states is not None:
         output["hidden_states"] = _selected(call.hidden_states, call.output_hidden_states)
-    states, batch = output.last_hidden_state, call.batch
-    restored = states.shape[1] == batch.length
-    if restored and not batch.starts_at_zero:
+    if _may_start_later(output.last_hidden_state, call):
         _read_first_live(base, call, output)
     return output if call.by_head else _close(output, call)
+
+
+def _may_start_later(states: Tensor, call: Call) -> bool:
+    """Whether these are restored states, of texts that may not start in column 0."""
+    if call.traced is not None:
+        return call.first is not None
+    return states.shape[1] == call.batch.length and not call.batch.starts_at_zero
 
 
 def _read_first_live(base: nn.Module, call: Call, output: Any) -> None:

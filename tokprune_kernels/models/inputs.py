@@ -44,17 +44,17 @@ def pack_inputs(config: Any, arguments: dict[str, Any], without_sync: Callable[[
     Positions count live tokens only, so that padding of any kind is moot; a caller's own position_ids are used as given.
     Raises ValueError or TypeError naming the argument that is wrong.
     """
-    name, tokens = _tokens(arguments)
+    name, tokens = find_tokens(arguments)
     batch, length = tokens.shape[:2]
     mask = arguments.get("attention_mask")
-    packed = _packed_batch(mask, batch, length, tokens.device, without_sync(tokens))
+    packed = packed_batch(mask, batch, length, tokens.device, without_sync(tokens))
     arguments[name] = packed.select(tokens)[None]
     for types in _TYPES:
         if arguments.get(types) is not None:
-            arguments[types] = packed.select(_expanded(types, arguments[types], batch, length))[None]
+            arguments[types] = packed.select(expanded(types, arguments[types], batch, length))[None]
     positions = arguments.get("position_ids")
     if positions is not None:
-        positions = packed.select(_expanded("position_ids", positions, batch, length))
+        positions = packed.select(expanded("position_ids", positions, batch, length))
     elif packed.max_seqlen <= longest_text(config):
         positions, first = packed.position.long(), first_position(config)
         positions = positions + first if first else positions
@@ -73,14 +73,21 @@ def protected_tokens(token_ids: tuple[int, ...], arguments: dict[str, Any]) -> T
     """(T,) bool: which packed input ids are never pruned; None if there are none to look for."""
     if not token_ids:
         return None
+    return protected_places(token_ids, arguments)[0]
+
+
+def protected_places(token_ids: tuple[int, ...], arguments: dict[str, Any]) -> Tensor | None:
+    """As `protected_tokens`, of input ids as they are: bool of their shape."""
+    if not token_ids:
+        return None
     ids = arguments.get("input_ids")
     if ids is None:
         raise ValueError("protected_token_ids needs input_ids: embeddings do not say which token is which")
     # Not torch.isin, whose second tensor would have to be sent to the device.
-    return reduce(torch.bitwise_or, (ids[0] == token for token in token_ids))
+    return reduce(torch.bitwise_or, (ids == token for token in token_ids))
 
 
-def _tokens(arguments: dict[str, Any]) -> tuple[str, Tensor]:
+def find_tokens(arguments: dict[str, Any]) -> tuple[str, Tensor]:
     """Name and value of the one of input_ids (B, L) and inputs_embeds (B, L, H) that was given."""
     ids, embeds = arguments.get("input_ids"), arguments.get("inputs_embeds")
     if (ids is None) == (embeds is None):
@@ -98,11 +105,18 @@ def _tokens(arguments: dict[str, Any]) -> tuple[str, Tensor]:
     return name, tokens
 
 
-def _packed_batch(mask: Any, batch: int, length: int, device: torch.device, without_sync: bool) -> PackedBatch:
+def packed_batch(mask: Any, batch: int, length: int, device: torch.device, without_sync: bool) -> PackedBatch:
+    """The packed form of an attention mask (B, L), of none given all places being live; raises ValueError or TypeError."""
     if mask is None and not without_sync:
         return PackedBatch.unpadded(batch, length, device)
     if mask is None:
         mask = torch.ones(batch, length, dtype=torch.bool, device=device)
+    mask = checked_mask(mask, batch, length).to(device)
+    return capacity_batch(mask) if without_sync else PackedBatch.from_mask(mask)
+
+
+def checked_mask(mask: Any, batch: int, length: int) -> Tensor:
+    """The attention mask, if it is one of tokens (B, L); raises ValueError or TypeError."""
     if not isinstance(mask, Tensor):
         raise TypeError(f"attention_mask must be a torch.Tensor, got {type(mask).__name__}")
     if mask.dim() != 2:
@@ -114,10 +128,10 @@ def _packed_batch(mask: Any, batch: int, length: int, device: torch.device, with
         raise ValueError(f"attention_mask must have the shape of the input, {(batch, length)}, got {tuple(mask.shape)}")
     if mask.is_complex():
         raise TypeError(f"attention_mask must be of a real dtype, got {mask.dtype}")
-    return capacity_batch(mask.to(device)) if without_sync else PackedBatch.from_mask(mask.to(device))
+    return mask
 
 
-def _expanded(name: str, values: Any, batch: int, length: int) -> Tensor:
+def expanded(name: str, values: Any, batch: int, length: int) -> Tensor:
     """values (B, L) or (1, L) as (B, L)."""
     if not isinstance(values, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(values).__name__}")
