@@ -33,12 +33,14 @@ class Definitions {
   Definitions() {
     // A fragment: Python adds to the namespace, and either may come first.
     if (aoti_torch_library_init_fragment("tokprune", __FILE__, __LINE__, &library_) != 0) return;
-    // Schemas are separated by empty lines; line breaks within one are spaces.
+    // Schemas are separated by empty lines; to torch a line break within one could be its end.
     constexpr std::string_view kBetween = "\n\n";
     for (size_t begin = 0; begin < kSchemas.size();) {
       const size_t end = std::min(kSchemas.find(kBetween, begin), kSchemas.size());
       // The ops may be there already: of another copy of this library, or of Python, which did without it.
-      if (!define(library_, std::string(kSchemas.substr(begin, end - begin)))) return;
+      std::string schema(kSchemas.substr(begin, end - begin));
+      std::replace(schema.begin(), schema.end(), '\n', ' ');
+      if (!define(library_, schema)) return;
       begin = end + kBetween.size();
     }
   }

@@ -43,10 +43,16 @@ class Traced:
 
 def refuse_other_tracers() -> None:
     """Raise RuntimeError under tracers that would make a wrong model, or one that nothing runs."""
-    if torch.onnx.is_in_onnx_export():
+    if _exports_to_onnx():
         raise RuntimeError(_ONNX)
     if torch.jit.is_tracing():
         raise RuntimeError(_JIT)
+
+
+@torch.compiler.assume_constant_result
+def _exports_to_onnx() -> bool:
+    # Asked at the time of tracing: in code that dynamo traces, torch's answer would be no.
+    return torch.onnx.is_in_onnx_export()
 
 
 def is_traced(encoder: nn.Module, call: Call) -> bool:

@@ -47,7 +47,7 @@ def register_kernels() -> None:
     if not extension_status().loaded:
         register_reference("CPU", schemas.NAMES)
         return
-    missing = [name for name in schemas.NAMES if not _has_kernel(name, "CPU")]
+    missing = [name for name in schemas.NAMES if name in schemas.DEFINED_HERE or not _has_kernel(name, "CPU")]
     if missing or schemas.differing():
         fault = f"lack {', '.join(missing)}" if missing else f"take other arguments for {', '.join(schemas.differing())}"
         raise ImportError(

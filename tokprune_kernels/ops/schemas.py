@@ -30,9 +30,9 @@ NAMES = list(SCHEMAS)
 LIBRARY = torch.library.Library(NAMESPACE, "FRAGMENT")
 
 extension_status()  # loads the compiled library, if there is one, before the ops are looked for
-for _name, _schema in SCHEMAS.items():
-    if not hasattr(getattr(torch.ops, NAMESPACE), _name):
-        LIBRARY.define(_schema, tags=(torch.Tag.pt2_compliant_tag,))
+DEFINED_HERE = [name for name in NAMES if not hasattr(getattr(torch.ops, NAMESPACE), name)]
+for _name in DEFINED_HERE:
+    LIBRARY.define(SCHEMAS[_name], tags=(torch.Tag.pt2_compliant_tag,))
 
 
 def differing() -> list[str]:
