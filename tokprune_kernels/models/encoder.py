@@ -44,7 +44,7 @@ class PrunedEncoder(nn.Module):
         self.training = encoder.training
         self.config = base.config
         self.adapter = adapter
-        self.argument_names = tuple(inspect.signature(base.forward).parameters)
+        self.argument_names = tuple(inspect.signature(type(base).forward).parameters)[1:]  # without self
         self.unheard: Unheard | None = None  # of `layer`, until that is replaced
         self.said: set[str] = set()
         self.fills_masks, self.mask_token_id = False, None
