@@ -49,7 +49,7 @@ Tensor padded_encoder(Tensor x, Tensor attention_mask, std::vector<Tensor> weigh
     check_contiguous("protected", *protected_places);
     protected_rows = compact(reshaped(*protected_places, {places}), token_idx, token_idx.size(0));
   }
-  const bool restores = readout == 0;
+  const bool restores = readout == 0 || readout == 3;  // all, survivor_mean
   Tensor out = encoder(rows, cu_seqlens, longest, std::move(weights), std::move(eps), heads, activation, scale, std::move(keep), topk,
                        before_layer, denominators_of(denominator, bounds, batch), protected_rows, protect_first, readout,
                        restores ? std::optional<Tensor>(token_idx) : std::nullopt, places, denominator == kSqrtKept);

@@ -39,9 +39,12 @@ class WholeEncoder:
         return cls(weights, [eps for layer in layers for eps in layer.eps], heads, ACTIVATIONS[activation], scale)
 
     def run(
-        self, x: Tensor, batch: PackedBatch, pruning: PruningConfig, protected: Tensor | None, first_only: bool
+        self, x: Tensor, batch: PackedBatch, pruning: PruningConfig, protected: Tensor | None, first_only: bool, means: bool = False
     ) -> Tensor:
-        """Packed x (T, H) -> the restored (B, L, H), or with first_only (B, H), each text's first token alone."""
+        """Packed x (T, H) -> the restored (B, L, H), or with first_only (B, H), each text's first token alone.
+
+        means: restored are the survivors' means in place of exit states.
+        """
         keep = [] if pruning.is_dense else pruning.values
         out = OPS.encoder(
             x,
@@ -58,7 +61,7 @@ class WholeEncoder:
             score_denominators(pruning, batch) if keep else None,
             protected,
             pruning.protect_first,
-            _readout(pruning, first_only),
+            _readout(pruning, first_only, means),
             None if first_only else batch.token_idx,
             batch.batch * batch.length,
             pruning.score_denominator == "sqrt_kept",
@@ -66,7 +69,7 @@ class WholeEncoder:
         return out if first_only else out.view(batch.batch, batch.length, x.shape[1])
 
     def run_padded(
-        self, x: Tensor, mask: Tensor, pruning: PruningConfig, protected: Tensor | None, first_only: bool
+        self, x: Tensor, mask: Tensor, pruning: PruningConfig, protected: Tensor | None, first_only: bool, means: bool
     ) -> Tensor:
         """As `run`, of padded x (B, L, H), mask (B, L) and protected (B, L)."""
         return OPS.padded_encoder(
@@ -83,11 +86,11 @@ class WholeEncoder:
             denominator_code(pruning.score_denominator),
             protected,
             pruning.protect_first,
-            _readout(pruning, first_only),
+            _readout(pruning, first_only, means),
         )
 
 
-def _readout(pruning: PruningConfig, first_only: bool) -> int:
+def _readout(pruning: PruningConfig, first_only: bool, means: bool) -> int:
     if not first_only:
-        return READOUTS["all"]
+        return READOUTS["survivor_mean" if means else "all"]
     return READOUTS["first_only" if pruning.exact_last_layer else "first"]

@@ -27,11 +27,11 @@ def register(encoder: nn.Module) -> int:
 
 # It reads sizes on the host, which no CUDA graph may record; the encoder brings its own graphs.
 @torch.library.custom_op("tokprune_models::live_encoder", mutates_args=(), tags=(torch.Tag.cudagraph_unsafe,))
-def live_encoder(x: Tensor, mask: Tensor, protected: Tensor | None, first_only: bool, handle: int) -> Tensor:
-    """The encoder of this handle on embedded x (B, L, H), mask (B, L), protected (B, L) bool: (B, L, H), or (B, H) of first tokens."""
-    return _encoders[handle].run_padded(x, mask, protected, first_only)
+def live_encoder(x: Tensor, mask: Tensor, protected: Tensor | None, first_only: bool, means: bool, handle: int) -> Tensor:
+    """The encoder of this handle on embedded x (B, L, H), mask (B, L), protected (B, L): (B, L, H), or (B, H) of first tokens."""
+    return _encoders[handle].run_padded(x, mask, protected, first_only, means)
 
 
 @live_encoder.register_fake
-def _(x: Tensor, mask: Tensor, protected: Tensor | None, first_only: bool, handle: int) -> Tensor:
+def _(x: Tensor, mask: Tensor, protected: Tensor | None, first_only: bool, means: bool, handle: int) -> Tensor:
     return x.new_empty((x.shape[0], x.shape[2]) if first_only else x.shape)

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..layers.kernels import OPS
-from ..layers.packed import PackedStack
-from ..layers.packed_layer import unpackable
+from ..layers.packed_layer import pack_layer, unpackable
 from ..layers.whole import WholeEncoder
 from ..ops.needs import COMPILED_FLOATS, MASKS
 from .adapters import first_position
@@ -33,12 +32,13 @@ _JIT = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Traced:
-    """The padded batch of a traced call: mask (B, L) of a dtype the ops take, protected (B, L) bool or None."""
+@dataclass(frozen=True)
+class PaddedBatch:
+    """The batch of a traced call: its mask (B, L), of a dtype the ops take, and L. Whether texts start in column 0 only data can say."""
 
     mask: Tensor
-    protected: Tensor | None
+    length: int
+    starts_at_zero: bool = False
 
 
 def refuse_other_tracers() -> None:
@@ -70,7 +70,7 @@ def is_traced(encoder: nn.Module, call: Call) -> bool:
 
 
 def padded_inputs(base: nn.Module, encoder: nn.Module, arguments: dict[str, Any], call: Call) -> None:
-    """Set call.traced, and in `arguments` the positions of the live tokens: those the packed input would have."""
+    """Set call.batch and call.protected, and in `arguments` the positions of the live tokens: those the packed input would have."""
     name, tokens = find_tokens(arguments)
     batch, length = tokens.shape[:2]
     mask = arguments.get("attention_mask")
@@ -78,7 +78,8 @@ def padded_inputs(base: nn.Module, encoder: nn.Module, arguments: dict[str, Any]
         mask = torch.ones((batch, length), dtype=torch.bool, device=tokens.device)
     mask = checked_mask(mask, batch, length).to(tokens.device)
     mask = mask if mask.dtype in MASKS else mask != 0
-    call.traced = Traced(mask, protected_places(encoder.pruning.protected_token_ids, arguments))
+    call.traced, call.batch = True, PaddedBatch(mask, length)
+    call.protected = protected_places(encoder.pruning.protected_token_ids, encoder.protected_token_ids, arguments)
     for given in ("token_type_ids", "task_type_ids", "position_ids"):
         if arguments.get(given) is not None:
             arguments[given] = expanded(given, arguments[given], batch, length)
@@ -91,12 +92,12 @@ def padded_inputs(base: nn.Module, encoder: nn.Module, arguments: dict[str, Any]
 
 def run_traced(encoder: nn.Module, x: Tensor, call: Call) -> Tensor:
     """The encoder of embedded x (B, L, H): (B, L, H), with call.first set, or (B, 1, H) where only the first tokens are read."""
-    pruning, mask, protected = encoder.pruning, call.traced.mask, call.traced.protected
+    pruning, mask = encoder.pruning, call.batch.mask
     first_only = call.first_only and pruning.protect_first
     if torch.compiler.is_exporting():
-        out = _constant_layers(encoder, x).run_padded(x, mask, pruning, protected, first_only)
+        out = _constant_layers(encoder, x).run_padded(x, mask, pruning, call.protected, first_only, call.survivor_mean)
     else:
-        out = live_encoder(x, mask, protected, first_only, encoder.handle)
+        out = live_encoder(x, mask, call.protected, first_only, call.survivor_mean, encoder.handle)
     if first_only:
         return out[:, None]
     columns = (mask != 0).int().argmax(dim=1)  # column 0, zeros, for an empty text
@@ -125,7 +126,7 @@ def _packed_by_the_program(encoder: nn.Module, x: Tensor) -> WholeEncoder | None
                 f"layer {index} cannot be exported: its linear layers and LayerNorms must be plain modules of {x.dtype}, without "
                 "hooks. Merge adapters into it first, with PEFT peft_model.merge_and_unload()"
             )
-    return PackedStack(views, x.dtype, OPS).whole
+    return WholeEncoder.of([pack_layer(view, x.dtype, OPS) for view in views], views)
 
 
 def _refuse_unexportable(encoder: nn.Module, call: Call) -> None:
@@ -133,7 +134,8 @@ def _refuse_unexportable(encoder: nn.Module, call: Call) -> None:
         raise ValueError("a pruned model is exported for inference: call model.eval() first")
     if _asks_for_more(call):
         raise ValueError(
-            "an exported program gives a pruned model's outputs only: leave out output_pruning, output_hidden_states and soft_pruning"
+            "an exported program gives a pruned model's outputs only: leave out output_pruning, output_hidden_states, "
+            "output_attentions and soft_pruning"
         )
     weight = encoder.layer.stack.whole.weights[0] if encoder.is_frozen else next(encoder.layer.parameters())
     if weight.device.type != "cpu" or weight.dtype not in COMPILED_FLOATS:
@@ -145,4 +147,4 @@ def _refuse_unexportable(encoder: nn.Module, call: Call) -> None:
 
 def _asks_for_more(call: Call) -> bool:
     states_wanted = call.output_hidden_states is not None and call.output_hidden_states is not False
-    return call.output_pruning or states_wanted or call.soft_pruning is not None
+    return call.output_pruning or call.output_attentions or states_wanted or call.soft_pruning is not None

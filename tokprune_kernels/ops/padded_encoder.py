@@ -40,10 +40,10 @@ def padded_encoder(
         weights, eps, heads, activation, scale, thresholds, keep_ratios, before_layer, protect_first: as in `encoder`.
         score_denominator: "kept", "sqrt_kept", "initial" or a positive int, see PruningConfig.
         protected: (B, L) bool, never pruned.
-        readout: "all", "first" or "first_only", as in `encoder`.
+        readout: "all", "survivor_mean", "first" or "first_only", as in `encoder`.
 
     Returns:
-        (B, L, H): survivors' final states, exit states of the tokens pruned, zeros at padding; for the other readouts (B, H), each
+        (B, L, H): each token's last state, as the readout says, zeros at padding; for "first" and "first_only" (B, H), each
         text's first live token, zeros for a text without one. x's dtype.
 
     Raises:

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from .._extension import extension_status
+from ..reference.encoder import PLACED
 from . import checks
 from .needs import packed_shape
 
@@ -201,7 +202,7 @@ def encoder(
     checks.encoder(
         x, cu_seqlens, max_seqlen, weights, eps, heads, activation, scale, keep, topk, before_layer, *options
     )
-    return x.new_empty((cu_seqlens.shape[0] - 1 if readout else places, x.shape[1]))
+    return x.new_empty((places if readout in PLACED else cu_seqlens.shape[0] - 1, x.shape[1]))
 
 
 @_fake
@@ -223,4 +224,4 @@ def padded_encoder(
 ):
     options = (denominator, protected, protect_first, readout)
     checks.padded_encoder(x, attention_mask, weights, eps, heads, activation, scale, keep, topk, before_layer, *options)
-    return x.new_empty(x.shape if readout == 0 else (x.shape[0], x.shape[2]))
+    return x.new_empty(x.shape if readout in PLACED else (x.shape[0], x.shape[2]))

@@ -1,6 +1,6 @@
 """A whole pruned encoder on a padded batch: packed at the start, restored at the end."""
 
-from .encoder import READOUTS, encoder
+from .encoder import PLACED, encoder
 from .gather import pack
 
 # Codes of the op's `denominator` argument; a positive one is the number itself.
@@ -32,7 +32,7 @@ def padded_encoder(
         denominators = lengths.clamp(min=1).float()  # an empty text has no scores, but its number must be positive
     elif denominator > 0:
         denominators = lengths.new_full(lengths.shape, denominator).float()
-    restores = readout == READOUTS["all"]
+    restores = readout in PLACED
     out = encoder(
         rows,
         cu_seqlens,
