@@ -13,10 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..layers.kernels import OPS
+from ..layers.kernels import COMPILED_FLOATS, OPS
 from ..layers.packed_layer import pack_layer, unpackable
 from ..layers.whole import WholeEncoder
-from ..ops.needs import COMPILED_FLOATS, MASKS
 from .adapters import first_position
 from .call import Call
 from .inputs import checked_mask, expanded, find_tokens, protected_places
@@ -34,7 +33,7 @@ _JIT = (
 
 @dataclass(frozen=True)
 class PaddedBatch:
-    """The batch of a traced call: its mask (B, L), of a dtype the ops take, and L. Whether texts start in column 0 only data can say."""
+    """The batch of a traced call: its mask (B, L) bool, and L. Whether texts start in column 0 only data can say."""
 
     mask: Tensor
     length: int
@@ -76,8 +75,7 @@ def padded_inputs(base: nn.Module, encoder: nn.Module, arguments: dict[str, Any]
     mask = arguments.get("attention_mask")
     if mask is None:
         mask = torch.ones((batch, length), dtype=torch.bool, device=tokens.device)
-    mask = checked_mask(mask, batch, length).to(tokens.device)
-    mask = mask if mask.dtype in MASKS else mask != 0
+    mask = checked_mask(mask, batch, length).to(tokens.device) != 0
     call.traced, call.batch = True, PaddedBatch(mask, length)
     call.protected = protected_places(encoder.pruning.protected_token_ids, encoder.protected_token_ids, arguments)
     for given in ("token_type_ids", "task_type_ids", "position_ids"):
@@ -85,7 +83,7 @@ def padded_inputs(base: nn.Module, encoder: nn.Module, arguments: dict[str, Any]
             arguments[given] = expanded(given, arguments[given], batch, length)
     if arguments.get("position_ids") is None:
         # Padding has the position of the live token before it: one that exists, and its state is not read.
-        arguments["position_ids"] = (mask != 0).cumsum(1).sub(1).clamp(min=0) + first_position(base.config)
+        arguments["position_ids"] = mask.cumsum(1).sub(1).clamp(min=0) + first_position(base.config)
     # As in the packed form: transformers hands a 4-D mask on as it is.
     arguments["attention_mask"] = tokens.new_empty((1, 1, 0, 0))
 
@@ -100,7 +98,7 @@ def run_traced(encoder: nn.Module, x: Tensor, call: Call) -> Tensor:
         out = live_encoder(x, mask, call.protected, first_only, call.survivor_mean, encoder.handle)
     if first_only:
         return out[:, None]
-    columns = (mask != 0).int().argmax(dim=1)  # column 0, zeros, for an empty text
+    columns = mask.int().argmax(dim=1)  # column 0, zeros, for an empty text
     call.first = out.gather(1, columns[:, None, None].expand(-1, 1, out.shape[2])).squeeze(1)
     return out
 
