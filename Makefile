@@ -40,6 +40,7 @@ bench: setup $(PEERS)
 	$(RUN) benches/bench_linear.py $(ARGS)
 	$(RUN) benches/bench_model.py $(ARGS)
 	$(RUN) benches/bench_first_call.py $(ARGS)
+	$(RUN) benches/bench_compile.py $(ARGS)
 	$(RUN) benches/roofline.py $(ARGS)
 	$(RUN) benches/bench_training.py $(ARGS)
 	$(RUN) benches/plots.py

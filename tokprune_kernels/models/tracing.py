@@ -70,7 +70,7 @@ def is_traced(encoder: nn.Module, call: Call) -> bool:
 
 def padded_inputs(base: nn.Module, encoder: nn.Module, arguments: dict[str, Any], call: Call) -> None:
     """Set call.batch and call.protected, and in `arguments` the positions of the live tokens: those the packed input would have."""
-    name, tokens = find_tokens(arguments)
+    _, tokens = find_tokens(arguments)
     batch, length = tokens.shape[:2]
     mask = arguments.get("attention_mask")
     if mask is None:
@@ -135,7 +135,9 @@ def _refuse_unexportable(encoder: nn.Module, call: Call) -> None:
             "an exported program gives a pruned model's outputs only: leave out output_pruning, output_hidden_states, "
             "output_attentions and soft_pruning"
         )
-    weight = encoder.layer.stack.whole.weights[0] if encoder.is_frozen else next(encoder.layer.parameters())
+    if encoder.is_frozen:
+        return
+    weight = next(encoder.layer.parameters())
     if weight.device.type != "cpu" or weight.dtype not in COMPILED_FLOATS:
         raise ValueError(
             f"only float32 and bfloat16 models on the CPU can be exported, got {weight.dtype} on {weight.device}: call "
