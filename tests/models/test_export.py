@@ -149,6 +149,12 @@ def adapted():
     return model
 
 
+def hooked():
+    model = pruned()
+    model.encoder.layer[2].register_forward_hook(lambda module, inputs, output: None)
+    return model
+
+
 def config_by_hand():
     model = pruned()
     model.config.pruning = TOP.to_dict()
@@ -162,6 +168,7 @@ REFUSED = {
     "attention maps": (pruned, {"output_attentions": True}, "leave out .*output_attentions"),
     "float64": (lambda: pruned().double(), {}, r"torch.float64 on cpu: call model.float\(\)"),
     "adapter": (adapted, {}, "layer 1 cannot be exported.*[Mm]erge"),
+    "hook": (hooked, {}, "layer 2 cannot be exported.*without hooks"),
     "activation": (lambda: pruned(hidden_act="silu"), {}, "gelu or relu"),
     "by hand": (config_by_hand, {}, "set_pruning"),
 }

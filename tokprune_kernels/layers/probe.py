@@ -38,5 +38,7 @@ def _spread(tensor: Tensor) -> Tensor:
         while bits.dim() > 1:
             bits = bits[bits.shape[0] // 2]
         return bits[:: max(bits.shape[0] // SAMPLES, 1)]
-    step = max(bits.numel() // SAMPLES, 1)
-    return bits.view(-1)[:: step | 1]  # odd, so that the columns differ from row to row
+    columns = bits.shape[-1]
+    down, across = bits.numel() // columns // SAMPLES | 1, columns // SAMPLES | 1
+    # Both odd, so that whoever writes every second row or column, or every eighth, is met as well.
+    return bits.view(-1)[:: across if bits.dim() == 1 else min(down * columns + across, max(bits.numel() - 1, 1))]

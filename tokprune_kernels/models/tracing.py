@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..layers.calling import is_hooked
 from ..layers.kernels import COMPILED_FLOATS, OPS
 from ..layers.packed_layer import pack_layer, unpackable
 from ..layers.whole import WholeEncoder
@@ -119,9 +120,9 @@ def _constant_layers(encoder: nn.Module, x: Tensor) -> WholeEncoder:
 def _packed_by_the_program(encoder: nn.Module, x: Tensor) -> WholeEncoder | None:
     views = [encoder.adapter.layer_modules(layer) for layer in encoder.layer]
     for index, view in enumerate(views):
-        if unpackable(view, x.dtype):
+        if is_hooked(view.layer) or unpackable(view, x.dtype):
             raise ValueError(
-                f"layer {index} cannot be exported: its linear layers and LayerNorms must be plain modules of {x.dtype}, without "
+                f"layer {index} cannot be exported: it, its linear layers and its LayerNorms must be plain modules of {x.dtype}, without "
                 "hooks. Merge adapters into it first, with PEFT peft_model.merge_and_unload()"
             )
     return WholeEncoder.of([pack_layer(view, x.dtype, OPS) for view in views], views)
