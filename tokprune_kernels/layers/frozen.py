@@ -30,15 +30,15 @@ class FrozenLayers(nn.Module):
         views, weight = [view(layer) for layer in layers], next(layers.parameters())
         _check_packable(layers, views, weight)
         self.stack = PackedStack(views, weight.dtype, select_kernels(weight, views[0].head_dim))
-        # As buffers too, for programs that are exported with them.
-        for index, weight in enumerate(self.stack.whole.weights if self.stack.whole is not None else ()):
-            self.register_buffer(f"packed_{index}", weight.detach(), persistent=False)
         # In a tuple, so that they are no submodules: nothing may find layers without weights.
         self._originals = (layers, view)
         with torch.inference_mode(False), torch.no_grad():
             for part in self.stack.parts:
                 for module in part.modules:
                     module.weight.data = module.weight.data.new_empty(0)
+            # As buffers too, for programs that are exported with them.
+            for index, weight in enumerate(self.stack.whole.weights if self.stack.whole is not None else ()):
+                self.register_buffer(f"packed_{index}", weight.detach(), persistent=False)
 
     def thaw(self) -> nn.ModuleList:
         """The layers as they were, the very same modules and parameters; these frozen ones are of no more use."""
