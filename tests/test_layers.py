@@ -23,7 +23,7 @@ ALLOWED = {
     "flops.py": ({"torch"}, {"pruning_config"}),
     "packing.py": ({"torch"}, {"ops"}),
     "layers": ({"torch"}, {"_extension", "_gpu", "ops", "reference", "packing", "pruning_config", "layers", "gpu"}),
-    "models": ({"torch", "transformers"}, {"_auto", "layers", "packing", "pruning_config", "models"}),
+    "models": ({"huggingface_hub", "torch", "transformers"}, {"_auto", "layers", "packing", "pruning_config", "models"}),
 }
 # what the training side imports: packages, and of tokprune_kernels what is public beside the command line's tools
 TRAINING_MAY_USE = {"torch", "transformers", "datasets", "accelerate", "tokprune_train"}
