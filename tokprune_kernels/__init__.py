@@ -7,6 +7,7 @@ triton, nor the compiled extension.
 from importlib import import_module
 from pathlib import Path
 
+from tokprune_kernels._extras import EXTRAS, is_installed, needing
 from tokprune_kernels._version import __version__
 from tokprune_kernels.pruning_config import PruningConfig
 
@@ -20,7 +21,9 @@ _MODELS = (
     "prune_model",
 )
 
-__all__ = ["PruningConfig", "__version__", "get_include", "get_library_dir", *_SUBMODULES, *_MODELS]
+__all__ = ["PruningConfig", "__version__", "get_include", "get_library_dir", *_SUBMODULES]
+if all(map(is_installed, EXTRAS["models"])):  # so that `from tokprune_kernels import *` gives what there is
+    __all__ += _MODELS
 
 
 def get_include() -> str:
@@ -37,7 +40,8 @@ def __getattr__(name):
     if name in _SUBMODULES:
         return import_module(f"{__name__}.{name}")
     if name in _MODELS:
-        return getattr(import_module(f"{__name__}.models"), name)
+        with needing(f"{__name__}.{name}", EXTRAS["models"]):
+            return getattr(import_module(f"{__name__}.models"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -84,10 +84,8 @@ def read_texts(path, limit: int | None = None) -> list[str]:
 @contextmanager
 def _loading(what, name):
     """Hand out the options for loading `name`, with transformers kept quiet, and turn any failure into a CliError."""
-    try:
-        from transformers.utils import logging
-    except ModuleNotFoundError as error:
-        raise CliError(f"this needs transformers, pip install transformers ({error})") from error
+    from transformers.utils import logging
+
     local = Path(name).is_dir()
     reachable = local or _hub_reachable()
     logging.disable_progress_bar()
@@ -95,7 +93,7 @@ def _loading(what, name):
     logging.set_verbosity_error()
     try:
         yield {"local_files_only": not reachable}
-    except CliError:
+    except (CliError, ModuleNotFoundError):  # a missing package is no fault of the model's; main.py says which
         raise
     except Exception as error:  # loaders raise whatever their formats raise; all of it means the same to the user
         nowhere = "no such folder, not in the local cache, and the hub cannot be reached"

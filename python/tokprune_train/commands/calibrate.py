@@ -13,6 +13,7 @@ from tokprune_kernels.cli.pruning_arguments import describe, positive_int
 from .score_arguments import add_score_denominator, denominator_from
 
 HELP = "prune a classifier as it is: no training, no labels"
+NEEDS = ("transformers", "datasets")
 _METHODS = {"top": "topk", "ltp": "threshold"}
 
 

@@ -11,6 +11,7 @@ from ..calibration.rows import CALIBRATION_ROWS, spread
 from .data_arguments import add_data_arguments, columns_from
 
 HELP = "score a model on labelled data, and what pruning saves there"
+NEEDS = ("transformers", "datasets")
 _PRUNED = "pruned"
 
 

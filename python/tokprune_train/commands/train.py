@@ -15,6 +15,7 @@ from .data_arguments import add_data_arguments
 from .score_arguments import add_score_denominator
 
 HELP = "fine-tune a dense model, or learn where to prune it (LTP, ToP)"
+NEEDS = ("transformers", "accelerate", "datasets")
 
 METHODS = {
     "dense": "ordinary fine-tuning; what pruning starts from",

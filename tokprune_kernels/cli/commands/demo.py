@@ -10,6 +10,7 @@ from pathlib import Path
 from ..output import add_json_argument, write_json
 
 HELP = "show token pruning at work on a real model and real text"
+NEEDS = ("transformers",)
 
 # Fitted by eye to all-MiniLM-L6-v2 as it is: about a third of the work gone, sentence embeddings still close.
 _THRESHOLDS = (0.0015, 0.002, 0.003, 0.003, 0.003, 0.003)

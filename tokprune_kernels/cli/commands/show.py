@@ -10,6 +10,7 @@ from ..output import add_json_argument, write_json
 from ..pruning_arguments import DEFAULT_HELP, add_pruning_arguments, describe, positive_int, pruning_from
 
 HELP = "which words survive, layer by layer"
+NEEDS = ("transformers",)
 _PRUNED = "pruned"
 
 
