@@ -7,10 +7,9 @@ nearest on some texts is kept; other texts say how near they are. The weights st
 the answers at the same speed, and reaches higher ones.
 """
 
+from tokprune_kernels.cli.arguments import add_threads_argument, positive_int, use_threads
 from tokprune_kernels.cli.output import add_json_argument, write_json
-from tokprune_kernels.cli.pruning_arguments import describe, positive_int
-
-from .score_arguments import add_score_denominator, denominator_from
+from tokprune_kernels.cli.pruning_arguments import add_position_argument, add_score_denominator_argument, describe
 
 HELP = "prune a classifier as it is: no training, no labels"
 NEEDS = ("transformers", "datasets")
@@ -29,23 +28,17 @@ def add_arguments(parser):
         parser.add_argument(f"--{what}-column", metavar="NAME", help="of --data (default: by its usual name)")
     parser.add_argument("--max-length", type=positive_int, metavar="N", help="cut texts at N tokens (default: what the model can take)")
     parser.add_argument("--method", choices=_METHODS, default="top", help="keep ratios (top, default) or thresholds (ltp)")
-    parser.add_argument(
-        "--position",
-        choices=("before_layer", "after_attention"),
-        default="after_attention",
-        help="of --method top: where tokens leave (default after_attention, which costs less for the same answers)",
-    )
-    add_score_denominator(parser, "of --method ltp: ")
+    add_position_argument(parser, "after_attention", "where tokens leave (default after_attention, which costs less for the same answers)")
+    add_score_denominator_argument(parser, "kept")
     parser.add_argument("--latency", action="store_true", help="X times less of this machine's time, measured first, instead of FLOPs")
     parser.add_argument("--batch", type=positive_int, default=32, metavar="N", help="of --latency: texts in a batch (default 32)")
     parser.add_argument("--rows", type=positive_int, default=512, metavar="N", help="texts, of which every second one chooses (default 512)")
-    parser.add_argument("--threads", type=positive_int, metavar="N", help="CPU threads (default: torch's own choice)")
+    add_threads_argument(parser)
     add_json_argument(parser)
 
 
 def run(args):
     import tokprune_kernels as tk
-    import torch
     from tokprune_kernels.cli.errors import CliError
     from tokprune_kernels.cli.implementation import implementation
     from tokprune_kernels.cli.loading import load_model, load_tokenizer, resolve
@@ -59,8 +52,7 @@ def run(args):
     if not args.speedup > 1:
         raise CliError(f"--speedup must be above 1, got {args.speedup:g}")
     runs = implementation()
-    if args.threads is not None:
-        torch.set_num_threads(args.threads)
+    use_threads(args)
     machine = machine_stamp()
     name, _ = resolve(args.model)
     model, tokenizer = load_model(name).model, load_tokenizer(name)
@@ -73,7 +65,7 @@ def run(args):
         how = {
             "criterion": _METHODS[args.method],
             "position": args.position,
-            "score_denominator": denominator_from(args),
+            "score_denominator": args.score_denominator,
         }
         cost = _cost(args, model, rows)
         with Progress("calibrating") as progress:
@@ -133,12 +125,11 @@ def _cost(args, model, rows):
     from ..calibration.measure import measure_latency_table
     from ..objectives.cost import FlopsCost, LatencyCost
 
-    position = args.position if args.method == "top" else "after_attention"
     if not args.latency:
-        return FlopsCost(model.config, position)
+        return FlopsCost(model.config, args.position)
     with Progress("latency") as progress:
         lengths = [len(row["input_ids"]) for row in rows]
-        return LatencyCost(measure_latency_table(model, args.batch, lengths, progress=progress), position)
+        return LatencyCost(measure_latency_table(model, args.batch, lengths, progress=progress), args.position)
 
 
 def _print(args, pruning, found):

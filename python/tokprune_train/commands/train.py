@@ -9,10 +9,10 @@ The output folder gets model/ (PrunedBertForSequenceClassification.from_pretrain
 Under torchrun the batch is shared out among the processes.
 """
 
-from tokprune_kernels.cli.pruning_arguments import positive_int
+from tokprune_kernels.cli.arguments import add_threads_argument, positive_int
+from tokprune_kernels.cli.pruning_arguments import add_position_argument, add_score_denominator_argument
 
 from .data_arguments import add_data_arguments
-from .score_arguments import add_score_denominator
 
 HELP = "fine-tune a dense model, or learn where to prune it (LTP, ToP)"
 NEEDS = ("transformers", "accelerate", "datasets")
@@ -60,7 +60,7 @@ def _add_common(parser):
     group.add_argument("--bf16", action="store_true", help="mixed precision")
     group.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
     group.add_argument("--checkpoints", type=int, default=0, metavar="N", help="write N checkpoints a stage, for --resume")
-    group.add_argument("--threads", type=positive_int, metavar="N", help="CPU threads (default: torch's own choice)")
+    add_threads_argument(group)
 
 
 def _add_distillation(parser):
@@ -160,7 +160,7 @@ def _add_ltp(parser):
         "--temperature", type=float, nargs=2, default=(0.3, 0.05), metavar=("FIRST", "LAST"), help="of the masks, in median scores (default 0.3 0.05)"
     )
     group.add_argument("--threshold-lr", type=float, default=0.01, metavar="X", help="in median scores (default 0.01)")
-    add_score_denominator(group)
+    add_score_denominator_argument(group, "kept")
 
 
 def _add_top(parser):
@@ -177,23 +177,22 @@ def _add_top(parser):
         metavar="X",
         help="lets the task move the scores that rank, through a sigmoid of this width (default 0.3 mean scores; ToP: 0)",
     )
-    group.add_argument(
-        "--position",
-        choices=("before_layer", "after_attention"),
-        default="before_layer",
-        help="where tokens leave: at the entry of the next layer, as in ToP (default), or right after the attention that ranked "
-        "them, which costs less for the same answers",
-    )
+    position = "where tokens leave: at the entry of the next layer, as in ToP (default), or right after the attention that ranked them, "
+    add_position_argument(group, "before_layer", position + "which costs less for the same answers")
     group.add_argument("--ranking", type=float, default=0.01, metavar="X", help="weight of the ranking distillation (default 0.01)")
 
 
 def _add_fixed(parser):
     parser.add_argument("--final-threshold", type=float, required=True, metavar="X", help="threshold of the last layer")
+    add_position_argument(parser, "after_attention", "where tokens leave (default after_attention)")
+    add_score_denominator_argument(parser, "kept")
 
 
 def _add_topk(parser):
     parser.add_argument("--final-keep", type=float, required=True, metavar="X", help="share of the tokens left in the last layer")
     parser.add_argument("--whole-layers", type=int, metavar="N", help="first layers that keep all (default: SpAtten's rule)")
+    add_position_argument(parser, "before_layer", "where tokens leave (default before_layer)")
+    add_score_denominator_argument(parser, "kept")
 
 
 _ADDERS = {"ltp": _add_ltp, "top": _add_top, "fixed": _add_fixed, "topk": _add_topk}

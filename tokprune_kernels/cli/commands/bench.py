@@ -6,8 +6,9 @@ Face, the kept tokens must be those that the pruning asks for, and the pruned st
 PyTorch that drops the same tokens.
 """
 
+from ..arguments import add_threads_argument, positive_int, use_threads
 from ..output import add_json_argument, write_json
-from ..pruning_arguments import DEFAULT_HELP, add_pruning_arguments, describe, positive_int, pruning_from
+from ..pruning_arguments import DEFAULT_HELP, add_pruning_arguments, check_pruning_arguments, describe, pruning_from
 
 HELP = "time a model dense and pruned against Hugging Face"
 NEEDS = ("transformers",)
@@ -43,9 +44,7 @@ def add_arguments(parser):
         metavar="N",
         help="texts in a batch (default: 32, with --lengths one for each length)",
     )
-    parser.add_argument(
-        "--threads", type=positive_int, metavar="N", help="CPU threads of all contenders (default: torch's own choice)"
-    )
+    add_threads_argument(parser, " of all contenders")
     parser.add_argument(
         "--dtype", choices=["float32", "bfloat16"], default="float32", help="of all contenders (default float32)"
     )
@@ -59,8 +58,6 @@ def _lengths(text):
 
 
 def run(args):
-    import torch
-
     from ..batches import describe_lengths
     from ..comparison import Comparison
     from ..errors import CliError
@@ -69,9 +66,9 @@ def run(args):
     from ..machine import machine_stamp
     from ..measurement import measure
 
+    check_pruning_arguments(args)
     runs = implementation()  # first: kernels that cannot be loaded are said before minutes of loading a model
-    if args.threads is not None:
-        torch.set_num_threads(args.threads)
+    use_threads(args)
     machine = machine_stamp()
     name, source = resolve(args.model)
     loaded = load_model(name, args.dtype)

@@ -6,8 +6,9 @@ A line for every layer whose attention sees fewer tokens than the one before; wh
 count for themselves; [CLS] and [SEP] are not drawn.
 """
 
+from ..arguments import positive_int
 from ..output import add_json_argument, write_json
-from ..pruning_arguments import DEFAULT_HELP, add_pruning_arguments, describe, positive_int, pruning_from
+from ..pruning_arguments import DEFAULT_HELP, add_pruning_arguments, check_pruning_arguments, describe, pruning_from
 
 HELP = "which words survive, layer by layer"
 NEEDS = ("transformers",)
@@ -31,6 +32,7 @@ def run(args):
     from ..errors import CliError
     from ..loading import load_model, load_tokenizer, resolve
 
+    check_pruning_arguments(args)
     texts = _texts(args)
     name, _ = resolve(args.model)
     loaded, tokenizer = load_model(name), load_tokenizer(name)
