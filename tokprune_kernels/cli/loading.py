@@ -1,4 +1,4 @@
-"""Models, tokenizers and texts for the commands: found, loaded, and every failure said in one line."""
+"""Models and tokenizers for the commands: found, loaded, and every failure said in one line."""
 
 import importlib.util
 import socket
@@ -67,18 +67,6 @@ def load_tokenizer(name: str):
         from transformers import AutoTokenizer
 
         return AutoTokenizer.from_pretrained(name, **options)
-
-
-def read_texts(path, limit: int | None = None) -> list[str]:
-    """Return the non-empty lines of a UTF-8 file, at most `limit`. Raises CliError where there are none to be read."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CliError(f"cannot read texts from {str(path)!r}: {_first_line(error)}") from error
-    texts = [line.strip() for line in lines if line.strip()]
-    if not texts:
-        raise CliError(f"{str(path)!r} holds no text (one text a line is expected)")
-    return texts[:limit]
 
 
 @contextmanager

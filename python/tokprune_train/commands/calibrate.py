@@ -10,6 +10,7 @@ the answers at the same speed, and reaches higher ones.
 from tokprune_kernels.cli.arguments import add_threads_argument, positive_int, use_threads
 from tokprune_kernels.cli.output import add_json_argument, write_json
 from tokprune_kernels.cli.pruning_arguments import add_position_argument, add_score_denominator_argument, describe
+from tokprune_kernels.cli.texts import TEXT_HELP
 
 HELP = "prune a classifier as it is: no training, no labels"
 NEEDS = ("transformers", "datasets")
@@ -21,7 +22,7 @@ def add_arguments(parser):
     parser.add_argument("--speedup", type=float, required=True, metavar="X", help="FLOPs, or time, to be X times less than packed dense")
     parser.add_argument("--output", metavar="FOLDER", help="save the model there, with its pruning in config.json")
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--text", metavar="FILE", help="texts, one a line")
+    source.add_argument("--text", metavar="FILE", help=TEXT_HELP)
     source.add_argument("--data", metavar="SOURCE", help="a data set, as `tokprune train` takes it; labels are not read")
     parser.add_argument("--split", metavar="NAME", help="of --data (default: train, else validation, else test)")
     for what in ("text", "pair"):
@@ -100,7 +101,7 @@ def _rows(args, tokenizer, config):
     """Encoded texts without labels, up to --rows of them, evenly spread."""
     from datasets import Dataset
     from tokprune_kernels.cli.batches import longest_allowed
-    from tokprune_kernels.cli.loading import read_texts
+    from tokprune_kernels.cli.texts import read_texts
 
     from ..calibration.rows import spread
     from ..data.encoding import encode_texts
@@ -108,7 +109,9 @@ def _rows(args, tokenizer, config):
     from ..data.task import check_texts, find_texts
 
     if args.text is not None:
-        rows, text, pair = Dataset.from_dict({"text": read_texts(args.text)}), "text", None
+        texts = read_texts(args.text)
+        text, pair = "text", None if texts.second is None else "text_pair"
+        rows = Dataset.from_dict({text: texts.first} | ({pair: texts.second} if pair else {}))
     else:
         _, rows = pick_split(read_dataset(args.data), args.split, ("train", "validation", "test"))
         text, pair = find_texts(rows.column_names, args.text_column, args.pair_column)
