@@ -78,3 +78,51 @@ def test_thresholds_of_a_padded_length(json_of, tiny_classifier, tmp_path):
     by_file = json_of(*show, "--pruning", path)
     by_options = json_of(*show, "--thresholds", "0,0.05,0.06", "--position", "before_layer", "--score-denominator", 16)
     assert by_options["texts"] == by_file["texts"] != json_of(*show, "--thresholds", "0,0.05,0.06")["texts"]
+
+
+SOFT = f"train ltp {TRAIN}"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (f"{SOFT} --epochs inf", "--epochs: 'inf' is not a finite number from 0"),
+        (f"{SOFT} --soft-epochs nan", "--soft-epochs: 'nan' is not a finite number from 0"),
+        (f"{SOFT} --lr nan", "--lr: 'nan' is not a finite number from 0"),
+        (f"{SOFT} --temperature 0 1", "--temperature: '0' is not a finite number above 0"),
+        (f"{SOFT} --teacher-temperature 0", "--teacher-temperature: '0' is not a finite number above 0"),
+        (f"{SOFT} --regularizer x", "--regularizer: 'x' is not a finite number from 0"),
+        (f"{SOFT} --dropout 2", "--dropout: '2' is not a finite number from 0 up to 1"),
+        (f"{SOFT} --warmup -1", "--warmup: '-1' is not a finite number from 0 up to 1"),
+        (f"{SOFT} --checkpoints -1", "--checkpoints: '-1' is not a whole number of at least 0"),
+        (f"{SOFT} --seed -1", "--seed: '-1' is not a whole number from 0 to 4294967295"),
+        (f"{SOFT} --speedup inf", "--speedup: 'inf' is not a finite number up to 1e+06"),
+        (f"train top {TRAIN} --speedup 2 --bins 10000000000", "--bins: '10000000000' is not a whole number from 1 to 10000"),
+        ("calibrate MODEL --text FILE --speedup 1e300", "--speedup: '1e300' is not a finite number up to 1e+06"),
+        ("eval MODEL --data DATA --speedups nan", "--speedups: 'nan' is not a finite number"),
+        (f"bench MODEL --lengths 5 --batch {10**40}", "--batch: 100000000000000000... is too large a number"),
+    ],
+)
+def test_numbers_out_of_range(tokprune, given, said):
+    assert said in refused(tokprune, given)
+
+
+def test_more_tokens_than_a_batch_can_have(tokprune, tiny_bert):
+    assert "are more than the 2147483647 tokens that a batch can have" in refused(tokprune, f"bench {tiny_bert} --lengths 5 --batch {10**10}")
+
+
+@pytest.mark.parametrize("command", ["calibrate MODEL --text FILE --speedup 1.5 --output", "train dense --model MODEL --data DATA --output"])
+def test_folders_that_cannot_be(tokprune, tmp_path, command):
+    (tmp_path / "file").write_text("")
+    for place in ("file", "file/a/b"):
+        assert f"cannot write a folder '{tmp_path / place}': '{tmp_path / 'file'}' is a file" in refused(tokprune, command, str(tmp_path / place))
+
+
+@pytest.mark.parametrize(("error", "said"), [(OSError("no\n  space left"), "no space left"), (MemoryError(), "not enough memory for that")])
+def test_what_the_system_refuses_is_one_line(tokprune, monkeypatch, error, said):
+    def fail(args):
+        raise error
+
+    monkeypatch.setattr("tokprune_kernels.cli.commands.env.run", fail)
+    code, out, errors = tokprune("env")
+    assert (code, out, errors.count("\n")) == (1, "", 1) and said in errors

@@ -6,6 +6,8 @@ from ..models.adapters import longest_text
 from .errors import CliError, UsageError
 from .texts import Texts
 
+_MOST_TOKENS = 2**31 - 1  # places in a packed batch are int32
+
 
 def has_token_types(config) -> bool:
     """Whether a model of this configuration is told which of two texts a token belongs to."""
@@ -48,6 +50,8 @@ def random_batch(lengths: list[int], size: int, config, max_length: int) -> dict
     """
     if max(lengths) > max_length:
         raise UsageError(f"--lengths: {max(lengths)} is more than {max_length}, the longest text allowed here")
+    if size * max(lengths) > _MOST_TOKENS:
+        raise UsageError(f"--batch: {size} texts of up to {max(lengths)} tokens are more than the {_MOST_TOKENS} tokens that a batch can have")
     wanted = torch.tensor([lengths[row % len(lengths)] for row in range(size)])
     attention_mask = (torch.arange(int(wanted.max())) < wanted[:, None]).long()
     ids = torch.randint(1, config.vocab_size, attention_mask.shape, generator=torch.Generator().manual_seed(0))

@@ -71,12 +71,18 @@ def main(argv=None):
     except (CliError, MissingPackage) as error:
         print(f"tokprune {args.command}: error: {error}", file=sys.stderr)
         return getattr(error, "exit_code", CliError.exit_code)
+    except MemoryError:
+        print(f"tokprune {args.command}: error: not enough memory for that: smaller batches need less", file=sys.stderr)
+        return CliError.exit_code
     except KeyboardInterrupt:
         print(f"tokprune {args.command}: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `tokprune env | head -1`: the reader has left, that is no failure of ours to report
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:  # files and folders that cannot be read or written: what the system says is the reason
+        print(f"tokprune {args.command}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return CliError.exit_code
 
 
 if __name__ == "__main__":

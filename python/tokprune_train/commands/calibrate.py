@@ -7,8 +7,8 @@ nearest on some texts is kept; other texts say how near they are. The weights st
 the answers at the same speed, and reaches higher ones.
 """
 
-from tokprune_kernels.cli.arguments import add_threads_argument, positive_int, use_threads
-from tokprune_kernels.cli.output import add_json_argument, write_json
+from tokprune_kernels.cli.arguments import add_threads_argument, number, positive_int, use_threads
+from tokprune_kernels.cli.output import add_json_argument, folder_to_write, write_json
 from tokprune_kernels.cli.pruning_arguments import add_position_argument, add_score_denominator_argument, describe
 from tokprune_kernels.cli.texts import TEXT_HELP
 
@@ -19,8 +19,8 @@ _METHODS = {"top": "topk", "ltp": "threshold"}
 
 def add_arguments(parser):
     parser.add_argument("model", metavar="MODEL", help="folder or hub id of a classifier")
-    parser.add_argument("--speedup", type=float, required=True, metavar="X", help="FLOPs, or time, to be X times less than packed dense")
-    parser.add_argument("--output", metavar="FOLDER", help="save the model there, with its pruning in config.json")
+    parser.add_argument("--speedup", type=number(most=1e6), required=True, metavar="X", help="FLOPs, or time, to be X times less than packed dense")
+    parser.add_argument("--output", type=folder_to_write, metavar="FOLDER", help="save the model there, with its pruning in config.json")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--text", metavar="FILE", help=TEXT_HELP)
     source.add_argument("--data", metavar="SOURCE", help="a data set, as `tokprune train` takes it; labels are not read")

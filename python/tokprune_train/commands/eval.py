@@ -4,7 +4,7 @@ Prints its score, the FLOPs it saves against three baselines (packed dense; padd
 maximum length, as ToP counts), and its time on this machine against packed dense and Hugging Face, checked before it is timed.
 """
 
-from tokprune_kernels.cli.arguments import add_threads_argument, positive_int, use_threads
+from tokprune_kernels.cli.arguments import add_threads_argument, number, positive_int, use_threads
 from tokprune_kernels.cli.output import add_json_argument, write_json
 from tokprune_kernels.cli.pruning_arguments import add_pruning_arguments, check_pruning_arguments, describe, pruning_from
 
@@ -22,7 +22,7 @@ def add_arguments(parser):
     add_pruning_arguments(parser)
     parser.add_argument(
         "--speedups",
-        type=float,
+        type=number(most=1e6),
         nargs="+",
         default=(),
         metavar="X",
