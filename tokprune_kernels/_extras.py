@@ -45,8 +45,9 @@ def needing(who: str, packages: Sequence[str]) -> Iterator[None]:
 def _missing(who: str, missing: Sequence[str], packages: Sequence[str]) -> MissingPackage:
     wanted = {*packages, *(package for package in missing if any(package in has for has in EXTRAS.values()))}
     extra = next((f"[{name}]" for name, has in EXTRAS.items() if wanted and wanted <= set(has)), "")
+    listed = " and ".join(filter(None, (", ".join(missing[:-1]), missing[-1])))
     return MissingPackage(
-        f"{who} needs {' and '.join(missing)}, not installed here: "
+        f"{who} needs {listed}, not installed here: "
         f'pip install "tokprune-kernels{extra}", or in a checkout pip install --no-build-isolation ".{extra}"',
         name=missing[0],
     )

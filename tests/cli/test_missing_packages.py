@@ -52,8 +52,8 @@ def test_one_sentence_that_names_the_extra(package):
 
 
 def test_all_that_is_missing_is_said_at_once():
-    done = run_without(["accelerate", "datasets"], _RUN.format(commands={"train": ARGUMENTS["train"]}))
-    assert "needs accelerate and datasets, not installed" in json.loads(done.stdout)["train"][1]
+    done = run_without(["transformers", "accelerate", "datasets"], _RUN.format(commands={"train": ARGUMENTS["train"]}))
+    assert "needs transformers, accelerate and datasets, not installed" in json.loads(done.stdout)["train"][1]
 
 
 def test_what_transformers_itself_needs(tiny_bert):
