@@ -3,7 +3,8 @@
 A subcommand is one module in `tokprune_kernels/cli/commands/`, named as the subcommand, with three names:
 `HELP` (one line), `add_arguments(parser)` and `run(args) -> int` (the exit code). Nothing else has to be edited. Other
 packages add theirs by an entry point in the group "tokprune.commands", which is such a module (the training side does).
-One that needs packages of an extra names them in `NEEDS`, and is not run without them. Command modules import torch and transformers inside `run`, never at the top, so that `--help` stays quick.
+One that needs packages of an extra names them in `NEEDS`, and is not run without them. Command modules import torch and
+transformers inside `run`, never at the top, so that `--help` stays quick.
 """
 
 import argparse
