@@ -8,11 +8,11 @@ from argparse import Namespace
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 
-import torch
 from torch import nn
 from transformers import AutoConfig
 
 import tokprune_kernels as tk
+from tokprune_kernels.cli.arguments import use_threads
 from tokprune_kernels.cli.batches import longest_allowed
 from tokprune_kernels.cli.errors import CliError
 from tokprune_kernels.cli.loading import load_tokenizer, resolve
@@ -23,7 +23,6 @@ from tokprune_kernels.cli.terminal import Progress
 
 from . import processes
 from .commands.data_arguments import columns_from
-from .commands.score_arguments import denominator_from
 from .evaluation import Evaluation
 from .objectives.cost import FlopsCost, LatencyCost
 from .pruners.base import Constraint
@@ -36,8 +35,7 @@ from .workspace import RESULT, Workspace, open_workspace
 
 def run_experiment(args: Namespace) -> int:
     """Train as `tokprune train` was asked to; see commands/train.py for the arguments. Returns the exit code."""
-    if args.threads is not None:
-        torch.set_num_threads(args.threads)
+    use_threads(args)
     output = Path(args.output)
     if (output / RESULT).is_file():
         if not args.resume:
@@ -115,7 +113,7 @@ def _ltp(workspace: Workspace, args: Namespace):
         threshold_lr=args.threshold_lr,
         teaching=_teaching(args),
         masks=args.masks,
-        score_denominator=denominator_from(args),
+        score_denominator=args.score_denominator,
         soft=_soft(args),
         hard=settings_from(args),
     )
@@ -140,12 +138,16 @@ def _top(workspace: Workspace, args: Namespace):
 
 def _fixed(workspace: Workspace, args: Namespace):
     settings = settings_from(args)
-    return fixed.thresholds(workspace, args.final_threshold, settings, _teaching(args)), settings
+    return fixed.thresholds(workspace, args.final_threshold, settings, _teaching(args), **_pruning_options(args)), settings
 
 
 def _topk(workspace: Workspace, args: Namespace):
     settings = settings_from(args)
-    return fixed.ratios(workspace, args.final_keep, args.whole_layers, settings, _teaching(args)), settings
+    return fixed.ratios(workspace, args.final_keep, args.whole_layers, settings, _teaching(args), **_pruning_options(args)), settings
+
+
+def _pruning_options(args: Namespace) -> dict:
+    return {"position": args.position, "score_denominator": args.score_denominator}
 
 
 _RECIPES = {"dense": _dense, "ltp": _ltp, "top": _top, "fixed": _fixed, "topk": _topk}

@@ -60,3 +60,8 @@ def test_the_training_commands_can_be_given(name):
     assert lines
     for line in lines:
         build_parser().parse_args(shlex.split(line, comments=True))
+
+
+def test_the_install_brings_what_the_example_imports():
+    (install,) = re.findall(r"^pip install .*--no-build-isolation (.*)$", README, re.MULTILINE)
+    assert install == '".[models]"', "the example imports transformers"
