@@ -124,3 +124,24 @@ def test_what_cannot_be_calibrated(tokprune, tiny_bert, classifier, lines, tmp_p
     assert code == 1 and "unusable data: no text column" in errors and "--text-column" in errors
     code, _, errors = tokprune("calibrate", classifier, "--speedup", 1.2)
     assert code == 2 and "one of the arguments --text --data is required" in errors
+
+
+def test_a_cross_encoder_stays_one(json_of, classifier, lines, tmp_path):
+    """Every file of its folder, its activation among them: what was a raw score must not come back as a probability."""
+    sentence_transformers = pytest.importorskip("sentence_transformers", reason="needs sentence-transformers")
+    one_label = transformers.BertForSequenceClassification.from_pretrained(classifier, num_labels=1, ignore_mismatched_sizes=True)
+    one_label.save_pretrained(tmp_path / "made")
+    transformers.AutoTokenizer.from_pretrained(classifier).save_pretrained(tmp_path / "made")
+    made = sentence_transformers.CrossEncoder(str(tmp_path / "made"), device="cpu", activation_fn=torch.nn.Identity())
+    made.save_pretrained(str(tmp_path / "reranker"))
+    (tmp_path / "reranker" / "notes").mkdir()
+    (tmp_path / "reranker" / "notes" / "read.me").write_text("kept")
+    json_of("calibrate", tmp_path / "reranker", "--text", lines, "--speedup", 1.3, "--output", tmp_path / "out", "--threads", 1)
+    names = {path.name for path in (tmp_path / "reranker").rglob("*")}
+    assert names <= {path.name for path in (tmp_path / "out").rglob("*")}
+    back = sentence_transformers.CrossEncoder(str(tmp_path / "out"), device="cpu")
+    assert type(back.activation_fn) is torch.nn.Identity and type(back.model).__name__ == "PrunedBertForSequenceClassification"
+    pairs = [("a cat", "another cat"), ("a cat", "no dog at all")]
+    batch = back.tokenizer(pairs, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        assert back.predict(pairs) == pytest.approx(back.model(**batch).logits[:, 0].numpy(), abs=1e-6)

@@ -40,6 +40,7 @@ def add_arguments(parser):
 
 def run(args):
     import tokprune_kernels as tk
+    from tokprune_kernels.cli.companions import copy_companions
     from tokprune_kernels.cli.errors import CliError
     from tokprune_kernels.cli.implementation import implementation
     from tokprune_kernels.cli.loading import load_model, load_tokenizer, resolve
@@ -80,6 +81,7 @@ def run(args):
     if args.output is not None:
         model.save_pretrained(args.output)
         tokenizer.save_pretrained(args.output)
+        copy_companions(name, args.output)
     write_json(
         args.json,
         {
