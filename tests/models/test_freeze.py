@@ -312,3 +312,19 @@ def test_copies_of_an_unfrozen_model_have_their_own_methods():
     other = copy.deepcopy(model)
     assert other.freeze_for_inference() is other
     assert other.encoder.is_frozen and not model.encoder.is_frozen
+
+
+REMEDIES = {
+    "Take its hooks off": lambda layer: layer.output.dense.register_forward_hook(lambda *_: None),
+    "Convert the whole model to one dtype": lambda layer: layer.intermediate.dense.bfloat16(),
+    "Without freezing it runs": lambda layer: setattr(layer.output, "dense", torch.nn.Sequential(layer.output.dense)),
+}
+
+
+@pytest.mark.parametrize("remedy", REMEDIES)
+def test_the_advice_is_about_what_is_there(remedy):
+    model = pruned_copy(tk, random_bert(), PRUNING)
+    REMEDIES[remedy](model.encoder.layer[1])
+    with pytest.raises(ValueError, match=f"layer 1's .* cannot be frozen.*{remedy}") as refused:
+        model.freeze_for_inference()
+    assert "peft" not in str(refused.value).lower()
