@@ -133,7 +133,7 @@ def _remedy(module: nn.Module, weight: Tensor) -> str:
         return "Take its hooks off first (handle.remove(); accelerate: remove_hook_from_module(model, recurse=True))"
     if type(module) in (nn.Linear, nn.LayerNorm) and any(p.dtype != weight.dtype for p in module.parameters()):
         return f"Convert the whole model to one dtype first, for example model.to({weight.dtype})"
-    return "Without freezing it runs as the module that it is"
+    return "Merge what it adds (an adapter, a parametrisation) into a plain layer first; unfrozen it runs as the module that it is"
 
 
 def _refuse(what: str, remedy: str | None = None) -> NoReturn:
