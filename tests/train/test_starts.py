@@ -47,11 +47,12 @@ def test_a_start_that_saves_too_little_is_none():
 
 
 @pytest.mark.parametrize("position", ["before_layer", "after_attention"])
+@pytest.mark.parametrize("count_first", [True, False], ids=["first_counted", "past_the_first"])
 @pytest.mark.parametrize("ratios", [(1.0, 0.3, 0.7), (1.0, 1.0, 1e-9), (1.0, 0.5, 0.5)])
-def test_what_ratios_leave_is_known_without_the_model(position, ratios):
+def test_what_ratios_leave_is_known_without_the_model(position, ratios, count_first):
     """As many as the model really keeps, of texts of all lengths; protected tokens, which may be more, are counted by the model."""
     model, rows = tiny_model(), [{"input_ids": [1] * n, "attention_mask": [1] * n, "labels": 0} for n in (1, 2, 3, 10, 17, 24)]
-    pruning = tk.PruningConfig.top(ratios, position=position)
+    pruning = tk.PruningConfig.top(ratios, position=position, count_first=count_first)
     before = dict(model.config.pruning)
     known = kept_lengths(model, pruning, rows, COLLATOR)
     assert model.config.pruning == before and known.dtype == torch.float64

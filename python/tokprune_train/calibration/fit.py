@@ -55,9 +55,9 @@ def kept_lengths(model: nn.Module, pruning: tk.PruningConfig, rows: Sequence[dic
 
 def _counted(pruning: tk.PruningConfig, lengths: Tensor) -> Tensor:
     """What keep ratios leave of texts of `lengths` (N,): whichever tokens rank highest, so many they are."""
-    kept = [lengths]
+    kept, apart = [lengths], 0 if pruning.count_first else 1
     for ratio in pruning.keep_ratios if pruning.position == "after_attention" else (*pruning.keep_ratios[1:], 1.0):
-        lengths = (ratio * lengths - 1e-9).ceil().clamp(min=1).minimum(lengths)
+        lengths = ((ratio * (lengths - apart) - 1e-9).ceil() + apart).clamp(min=1).minimum(lengths)
         kept.append(lengths)
     return torch.stack(kept)
 
