@@ -67,8 +67,8 @@ def flag_topk(
     """
     # In float64, as the definition has it: in float32 ceil(0.3 * 10) would be 4. Arguments arrive as float32, hence the halves.
     keep_ratio = tl.full((), ratio_high, tl.float64) + tl.full((), ratio_low, tl.float64)
-    apart = 0 if COUNT_FIRST else 1
-    wanted = tl.maximum(tl.ceil(keep_ratio * (length - apart).to(tl.float64) - 1e-9).to(tl.int32) + apart, 1)
+    beside = 0 if COUNT_FIRST else 1
+    wanted = tl.maximum(tl.ceil(keep_ratio * (length - beside).to(tl.float64) - 1e-9).to(tl.int32) + beside, 1)
     fixed = tl.full((), 0, tl.int32)
     for first in range(0, length, BLOCK):
         offsets = first + tl.arange(0, BLOCK)
