@@ -15,6 +15,7 @@ from transformers import AutoConfig
 import tokprune_kernels as tk
 from tokprune_kernels.cli.batches import longest_allowed
 from tokprune_kernels.cli.errors import CliError
+from tokprune_kernels.cli.foreign import refuse_foreign
 from tokprune_kernels.cli.loading import load_tokenizer, resolve
 from tokprune_kernels.cli.machine import installed_version, machine_stamp
 from tokprune_kernels.cli.pruning_arguments import describe
@@ -76,6 +77,9 @@ def settings_from(args: Namespace, **changes) -> Settings:
 
 def _workspace(args: Namespace, output: Path) -> Workspace:
     name, _ = resolve(args.model)
+    for given in (args.model, getattr(args, "teacher", None)):
+        if given is not None:
+            refuse_foreign(given)
     tokenizer = load_tokenizer(name)
     max_length = longest_allowed(AutoConfig.from_pretrained(name), tokenizer, args.max_length)
     return open_workspace(
