@@ -6,7 +6,8 @@ import pytest
 import tokprune_kernels as tk
 import torch
 from tokprune_train.importers.ltp import import_ltp, thresholds
-from tokprune_train.importers.top import NONE_KEPT, import_top, keep_ratios
+from tokprune_train.importers.top import import_top, keep_ratios
+from tokprune_train.objectives.gates import FIRST_ONLY
 
 from .official import BINS, LAYERS, WIDTH, ltp_forward, texts, top_forward, write_ltp, write_top
 
@@ -119,7 +120,7 @@ def test_top_answers_as_the_official_code(tmp_path, head):
 def test_top_where_a_pruner_is_off_and_a_layer_keeps_none(tmp_path):
     folder = write_top(tmp_path / "top", [prefix(2), prefix(0)], [0, 1])
     model = import_top(folder, [1, 3]).model
-    assert model.config.pruning["keep_ratios"] == [1.0, 1.0, 1.0, NONE_KEPT]
+    assert model.config.pruning["keep_ratios"] == [1.0, 1.0, 1.0, FIRST_ONLY]
     ids, mask = texts()
     out = run(model, ids, mask)
     assert out.pruning.kept_lengths[-1].tolist() == [1] * 5 and torch.equal(out.pruning.kept_lengths[2], mask.sum(dim=1))

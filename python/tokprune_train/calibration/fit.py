@@ -11,6 +11,7 @@ from torch import Tensor, nn
 import tokprune_kernels as tk
 
 from ..data.encoding import Collator
+from ..objectives.gates import FIRST_ONLY
 from ..running import outputs
 
 _HALVINGS = 10
@@ -65,4 +66,5 @@ def _counted(pruning: tk.PruningConfig, lengths: Tensor) -> Tensor:
 def _scaled(pruning: tk.PruningConfig, factor: float) -> tk.PruningConfig:
     if pruning.criterion == "threshold":
         return replace(pruning, thresholds=tuple(factor * theta for theta in pruning.thresholds))
-    return replace(pruning, keep_ratios=tuple(ratio**factor for ratio in pruning.keep_ratios))
+    # A layer that keeps the first token alone goes on doing so.
+    return replace(pruning, keep_ratios=tuple(ratio if ratio <= FIRST_ONLY else ratio**factor for ratio in pruning.keep_ratios))

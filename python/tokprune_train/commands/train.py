@@ -9,7 +9,7 @@ The output folder gets model/ (PrunedBertForSequenceClassification.from_pretrain
 Under torchrun the batch is shared out among the processes.
 """
 
-from tokprune_kernels.cli.pruning_arguments import positive_int
+from tokprune_kernels.cli.pruning_arguments import add_pruning_arguments, positive_int
 
 from .data_arguments import add_data_arguments
 from .score_arguments import add_score_denominator
@@ -20,6 +20,7 @@ METHODS = {
     "dense": "ordinary fine-tuning; what pruning starts from",
     "ltp": "Learned Token Pruning: a learned threshold on importance per layer",
     "top": "ToP: learned keep ratios under a constraint on FLOPs or measured time",
+    "hard": "weights only, under keep ratios or thresholds that are given: the last stage of the other methods",
     "fixed": "baseline: thresholds rising linearly, not learned",
     "topk": "baseline: keep ratios falling linearly (SpAtten's cascade), not learned",
 }
@@ -154,7 +155,8 @@ def _add_ltp(parser):
     group.add_argument(
         "--start-power", type=float, metavar="X", help="with --speedup: the first thresholds rise as the X-th power of the depth (default: the best of some)"
     )
-    group.add_argument("--start-threshold", type=float, metavar="X", help="instead: the last layer's first threshold itself, as in the paper")
+    group.add_argument("--start-threshold", type=float, metavar="X", help="instead: where a line of first thresholds ends, as in the paper")
+    _add_line_start(group)
     group.add_argument(
         "--temperature", type=float, nargs=2, default=(0.3, 0.05), metavar=("FIRST", "LAST"), help="of the masks, in median scores (default 0.3 0.05)"
     )
@@ -183,19 +185,42 @@ def _add_top(parser):
         help="where tokens leave: at the entry of the next layer, as in ToP (default), or right after the attention that ranked "
         "them, which costs less for the same answers",
     )
+    group.add_argument(
+        "--count-first",
+        action="store_true",
+        help="keep ratios of all tokens, [CLS] among them (default: of the others, as in ToP)",
+    )
     group.add_argument("--ranking", type=float, default=0.01, metavar="X", help="weight of the ranking distillation (default 0.01)")
 
 
 def _add_fixed(parser):
-    parser.add_argument("--final-threshold", type=float, required=True, metavar="X", help="threshold of the last layer")
+    parser.add_argument("--final-threshold", type=float, required=True, metavar="X", help="where the line of thresholds ends")
+    _add_line_start(parser)
+
+
+def _add_line_start(parser):
+    parser.add_argument(
+        "--line-start",
+        type=int,
+        choices=(0, 1),
+        default=0,
+        help="of a line of thresholds: 0 as in LTP's code, the first layer prunes nothing and the last one's is a step below the "
+        "line's end (default), or 1, the last one's is its end",
+    )
 
 
 def _add_topk(parser):
     parser.add_argument("--final-keep", type=float, required=True, metavar="X", help="share of the tokens left in the last layer")
     parser.add_argument("--whole-layers", type=int, metavar="N", help="first layers that keep all (default: SpAtten's rule)")
+    parser.add_argument(
+        "--position",
+        choices=("before_layer", "after_attention"),
+        default="after_attention",
+        help="where tokens leave: after a layer's attention, as in LTP's code (default), or at the layer's entry, one attention earlier",
+    )
 
 
-_ADDERS = {"ltp": _add_ltp, "top": _add_top, "fixed": _add_fixed, "topk": _add_topk}
+_ADDERS = {"ltp": _add_ltp, "top": _add_top, "hard": add_pruning_arguments, "fixed": _add_fixed, "topk": _add_topk}
 
 
 def run(args):

@@ -15,11 +15,10 @@ from transformers import AutoConfig
 
 import tokprune_kernels as tk
 
+from ..objectives.gates import FIRST_ONLY
 from .checkpoint import Imported, build, head_of, read_config, read_weights
 
 MASKS = "zs.pt"
-# A share of the tokens past the first that leaves none of them, which 0.0, no valid ratio, cannot say.
-NONE_KEPT = 1e-15
 _CLASSES = {"ToPBert": "Bert", "ToPRoberta": "Roberta", "Bert": "Bert", "Roberta": "Roberta"}
 
 
@@ -92,7 +91,7 @@ def keep_ratios(tokens: Tensor, pruners: Tensor, layers: Sequence[int], num_laye
         on = int(mask.sum())
         if not bool(mask[:on].all()):
             scattered.append(layer)
-        ratios[layer] = on / len(mask) if on else NONE_KEPT
+        ratios[layer] = on / len(mask) if on else FIRST_ONLY
     if scattered and not as_shares:
         raise ValueError(
             f"the bins that are on in layer(s) {', '.join(map(str, scattered))} are not the first ones: no keep ratio says which tokens the "

@@ -26,6 +26,7 @@ class LearnedKeepRatios(ConstrainedPruner):
     position: where the tokens leave that a layer's importance decides against. "before_layer": at the entry of the next layer, as in
         ToP. "after_attention": at once, before the rest of their own layer, which nothing but their exit state needs: the same
         states of the others for fewer FLOPs. The last layer then keeps the first token alone, the one that the head reads.
+    count_first: of the keep ratios that come out. False, as in ToP: those of the tokens past the first, which the gates are over.
     masks: "attention", or "hidden" as in ToP's own training: a layer's output is multiplied by (1 - (1 - z) p) [weight before > 0],
         z and p its own gates.
     score_temperature: ranks let no gradient reach the scores, so in ToP the task has no say in which tokens rank high. Where this
@@ -47,9 +48,10 @@ class LearnedKeepRatios(ConstrainedPruner):
         masks: str = "attention",
         score_temperature: float = 0.0,
         position: str = "before_layer",
+        count_first: bool = False,
     ):
         super().__init__(constraint)
-        self.position = position
+        self.position, self.count_first = position, count_first
         self.score_temperature = score_temperature
         self.gates, self.learning_rate, self.masks = gates, learning_rate, masks
         self.ranking, self.ranked_layers, self.seed = ranking, tuple(ranked_layers), seed
@@ -120,7 +122,7 @@ class LearnedKeepRatios(ConstrainedPruner):
         ratios = self.gates.keep_ratios()
         if self.position == "after_attention":
             ratios = [*ratios[1:], FIRST_ONLY]
-        return tk.PruningConfig.top(keep_ratios=ratios, position=self.position)
+        return tk.PruningConfig.top(keep_ratios=ratios, position=self.position, count_first=self.count_first)
 
 
 def _drawn(scores: Tensor, alive: Tensor, cu_seqlens: Tensor, kept: float, temperature: float) -> Tensor:
