@@ -125,3 +125,14 @@ def test_bad_input_names_the_argument(function):
         arguments = {"importance": torch.rand(3), "cu_seqlens": cu_seqlens_of([3]), "threshold": 0.1} | changes
         with pytest.raises((ValueError, TypeError), match=name):
             function(**arguments)
+
+
+def test_calls_that_do_not_know_of_it_stay_valid():
+    """As many arguments as there were before, positional as compiled callers pass them; gradients as well."""
+    importance, bounds = torch.tensor([0.0, 0.5, 0.7, 0.5]), cu_seqlens_of([4])
+    kept, _ = torch.ops.tokprune.keep_topk(importance, bounds, 0.5, None, True, False)
+    assert kept.tolist() == [0, 2]
+    q, residual = torch.rand(4, 2, 8, requires_grad=True), torch.rand(4, 16)
+    context, *_, new_bounds = torch.ops.tokprune.prune_attention(q, q, q, residual, bounds, 4, 0.5, None, 0.5, None, None, True)
+    context.sum().backward()
+    assert new_bounds.tolist() == [0, 2] and q.grad.abs().sum() > 0

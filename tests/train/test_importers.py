@@ -31,6 +31,8 @@ def test_thresholds_by_hand():
     assert thresholds(0.01, {0: torch.tensor(-0.001), 1: torch.tensor([0.002])}, 2) == pytest.approx([1e-5, 0.007])
     with pytest.raises(ValueError, match=r"each of its 3 layers; it has them for \[0, 2\], not for \[1\]"):
         thresholds(0.01, {0: torch.tensor(0.0), 2: torch.tensor(0.0)}, 3)
+    with pytest.raises(ValueError, match=r"layer 0 must be one number, got a tensor of shape \(2,\)"):
+        thresholds(0.01, {0: torch.zeros(2)}, 1)
 
 
 def test_ltp_answers_as_the_official_code(tmp_path):

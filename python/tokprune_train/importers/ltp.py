@@ -76,6 +76,9 @@ def thresholds(final: float, learned: dict[int, Tensor], num_layers: int) -> lis
             f"the checkpoint needs a tensor encoder.layer.N.attention.self.pruner.keep_threshold for each of its {num_layers} layers; "
             f"it has them for {sorted(learned) or 'none'}" + (f", not for {missing}" if missing else "")
         )
+    for layer, value in learned.items():
+        if value.numel() != 1:
+            raise ValueError(f"the keep_threshold of layer {layer} must be one number, got a tensor of shape {tuple(value.shape)}")
     sums = [float(torch.tensor(final * layer / num_layers) + learned[layer].float().reshape(())) for layer in range(num_layers)]
     return [0.0 if total == 0 else max(LOWEST, total) for total in sums]
 
