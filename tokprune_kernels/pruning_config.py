@@ -10,6 +10,7 @@ from typing import Any
 CRITERIA = ("threshold", "topk")
 POSITIONS = ("after_attention", "before_layer")
 DENOMINATORS = ("kept", "sqrt_kept", "initial")
+READOUTS = ("tokens", "survivor_mean", "first")
 DENOMINATORS_SAID = f"{', '.join(map(repr, DENOMINATORS))} or a positive int"
 
 
@@ -30,6 +31,11 @@ class PruningConfig:
     count_first: a keep ratio is of all tokens alive, the first among them. False, for "topk" with protect_first: of those past
         the first, which stays beside them, so that 1 + ceil(ratio * (n - 1)) do (ToP's official code).
     protected_token_ids: input ids that are never pruned, for example that of [SEP].
+    readout: what a base model's last_hidden_state is read for, where it is called itself (heads read what they need): "tokens" (each
+        token's own state: survivors' final ones, exit states of those pruned), "survivor_mean" (something averages over the tokens:
+        the rows of pruned tokens hold the mean of their text's survivors, so that the mean of all is the survivors'), "first"
+        (something reads the first token, [CLS], alone: every row holds its state, and no other is restored). None: "tokens",
+        unless the model is given to `prune_model` inside a SentenceTransformer, whose pooling then says it.
     exact_last_layer: not pruning, but beside it: for heads that read only the pooled first token, the last layer computes
         that token's row alone. Same outputs; off where hidden states or the last layer's importance are asked for.
 
@@ -44,12 +50,15 @@ class PruningConfig:
     protect_first: bool = True
     protected_token_ids: tuple[int, ...] = ()
     exact_last_layer: bool = True
+    readout: str | None = None
     count_first: bool = True
 
     def __post_init__(self) -> None:
         _one_of("criterion", self.criterion, CRITERIA)
         _one_of("position", self.position, POSITIONS)
         _check_denominator(self.score_denominator)
+        if self.readout is not None:
+            _one_of("readout", self.readout, READOUTS)
         for name in ("protect_first", "exact_last_layer", "count_first"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} must be True or False, got {getattr(self, name)!r}")
@@ -62,7 +71,7 @@ class PruningConfig:
     def ltp(cls, thresholds: Iterable[float], **options: Any) -> PruningConfig:
         """Learned Token Pruning (Kim et al., KDD 2022): one importance threshold per layer; 0.0 = no pruning there.
 
-        options: position (default "after_attention"), score_denominator, protect_first, protected_token_ids.
+        options: position (default "after_attention"), score_denominator, protect_first, protected_token_ids, readout.
         """
         return cls(criterion="threshold", thresholds=_given("thresholds", thresholds), **options)
 
@@ -71,7 +80,7 @@ class PruningConfig:
         """Ranked pruning (ToP, Li et al., KDD 2023): the share of the tokens alive kept at each layer; entry 0 must be 1.0.
 
         options: position (default "before_layer"; with "after_attention" entry 0 is free), score_denominator,
-        protect_first, count_first, protected_token_ids.
+        protect_first, count_first, protected_token_ids, readout.
         """
         options.setdefault("position", "before_layer")
         return cls(criterion="topk", keep_ratios=_given("keep_ratios", keep_ratios), **options)

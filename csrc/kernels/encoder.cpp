@@ -7,6 +7,7 @@
 
 #include "parallel.h"
 #include "tokprune/gather.h"
+#include "tokprune/survivors.h"
 #include "tokprune/norm.h"
 #include "tokprune/prune_attention.h"
 
@@ -57,7 +58,7 @@ class EncoderRun {
     alive_ = total_;
     source_ = static_cast<const char*>(args_.x);
     if (args_.rule.protected_rows) std::copy_n(args_.rule.protected_rows, total_, protected_);
-    if (args_.readout == Readout::kAll) {
+    if (restores()) {
       std::copy_n(args_.token_idx, total_, token_idx_);
       zero_padding();
     }
@@ -71,6 +72,7 @@ class EncoderRun {
   int64_t row_bytes() const { return static_cast<int64_t>(bytes(args_.hidden)); }
   bool is_empty(int64_t b) const { return cu_seqlens_[b] == cu_seqlens_[b + 1]; }
   bool divides_by_roots() const { return args_.sqrt_rows && !args_.denominators; }
+  bool restores() const { return args_.readout == Readout::kAll || args_.readout == Readout::kSurvivorMean; }
   bool is_last(int64_t l) const { return l + 1 == args_.layer_count; }
 
   void run_layer(int64_t l) {
@@ -94,7 +96,7 @@ class EncoderRun {
       attention(*kernels_, attention_args, attention_, executor_);
     }
     // Without padding and exits the last layer can write where the result belongs.
-    written_ = is_last(l) && args_.readout == Readout::kAll && alive_ == args_.out_rows;
+    written_ = is_last(l) && restores() && alive_ == args_.out_rows;
     finish(layer, context_, context_rows, rows, alive_, written_ ? static_cast<char*>(args_.out) : x_);
     source_ = x_;
   }
@@ -154,8 +156,9 @@ class EncoderRun {
   const int32_t* leave(int64_t kept) {
     cu_seqlens_ = other_bounds();
     if (kept == alive_) return nullptr;
-    if (args_.readout == Readout::kAll) {
-      store_exits(source_, token_idx_, alive_, keep_idx_, kept, row_bytes(), args_.out, executor_);
+    if (restores()) {
+      if (args_.readout == Readout::kAll)
+        store_exits(source_, token_idx_, alive_, keep_idx_, kept, row_bytes(), args_.out, executor_);
       for (int64_t i = 0; i < kept; ++i) token_idx_[i] = token_idx_[keep_idx_[i]];
     }
     if (args_.rule.protected_rows)
@@ -170,6 +173,9 @@ class EncoderRun {
       store_exits(source_, token_idx_, alive_, nullptr, 0, row_bytes(), out, executor_);
       return;
     }
+    if (args_.readout == Readout::kSurvivorMean)
+      return store_survivor_means({args_.dtype, source_, args_.hidden, args_.token_idx, args_.cu_seqlens, token_idx_, cu_seqlens_,
+                                   args_.batch, out}, executor_);
     for (int64_t b = 0; b < args_.batch; ++b)
       if (is_empty(b))
         std::memset(out + b * row_bytes(), 0, bytes(args_.hidden));

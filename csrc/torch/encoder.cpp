@@ -63,7 +63,8 @@ Tensor encoder(Tensor x, Tensor cu_seqlens, int64_t max_seqlen, std::vector<Tens
   if (!keep.empty() && static_cast<int64_t>(keep.size()) != layers)
     fail("keep: must hold a number for every layer or nothing, got " + std::to_string(keep.size()));
   if (!std::isfinite(scale)) fail("scale: must be finite, got " + std::to_string(scale));
-  if (readout < 0 || readout > 2) fail("readout: must be 0 (all), 1 (first) or 2 (first_only), got " + std::to_string(readout));
+  if (readout < 0 || readout > 3)
+    fail("readout: must be 0 (all), 1 (first), 2 (first_only) or 3 (survivor_mean), got " + std::to_string(readout));
   args.batch = check_sequences(cu_seqlens, total, max_seqlen);
   args.denominators = check_denominator_tensor(denominators, args.batch);
   args.sqrt_rows = sqrt_rows;
@@ -83,8 +84,8 @@ Tensor encoder(Tensor x, Tensor cu_seqlens, int64_t max_seqlen, std::vector<Tens
   }
   if (before_layer && layers && stack[0].prunes) fail("keep: must prune nothing at the first layer, before which no token has a score");
   args.readout = static_cast<Readout>(readout);
-  if (args.readout == Readout::kAll) {
-    if (!token_idx) fail("token_idx: must be given with readout 0 (all)");
+  if (args.readout == Readout::kAll || args.readout == Readout::kSurvivorMean) {
+    if (!token_idx) fail("token_idx: must be given with readouts 0 (all) and 3 (survivor_mean)");
     check_index_tensor("token_idx", *token_idx);
     check_shape("token_idx", *token_idx, {total});
     args.token_idx = data<int32_t>(*token_idx);

@@ -124,11 +124,11 @@ void check_encoder(const KernelTable& kernels, DType dtype, const std::vector<in
   std::vector<EncoderLayer> layers(3, layer);
   for (Criterion criterion : {Criterion::kThreshold, Criterion::kTopK})
     for (PrunePosition position : {PrunePosition::kAfterAttention, PrunePosition::kBeforeLayer})
-      for (Readout readout : {Readout::kAll, Readout::kFirst, Readout::kFirstOnly})
+      for (Readout readout : {Readout::kAll, Readout::kFirst, Readout::kFirstOnly, Readout::kSurvivorMean})
         for (bool prunes : {false, true}) {
           layers[1].prunes = layers[2].prunes = prunes;
           layers[1].keep = layers[2].keep = criterion == Criterion::kTopK ? 0.6 : 0.02;
-          const int64_t rows = readout == Readout::kAll ? places : batch;
+          const int64_t rows = readout == Readout::kAll || readout == Readout::kSurvivorMean ? places : batch;
           Buffer out(rows * hidden * size);
           EncoderArgs args{dtype, layers.data(), 3, hidden, hidden / 8, Activation::kGelu, 0.3f,
                            {criterion, 0, prunes ? static_cast<const uint8_t*>(fixed.p) : nullptr, true}, position, x.p, bounds.data(),

@@ -1,6 +1,7 @@
 """Bad input is refused with a ValueError or TypeError whose message names the argument."""
 
 import json
+import warnings
 import math
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 import transformers
 
 from ..oracle import Pruning
-from .helpers import pruned_copy, random_batch, random_bert, run, to_config
+from .helpers import pruned_copy, random_batch, random_bert, run, to_config, text_error
 
 REFUSED = (ValueError, TypeError)
 PRUNING = Pruning("topk", (1.0, 0.6, 0.5), position="before_layer")
@@ -128,9 +129,8 @@ BAD_INPUTS = {
     "mask list": ("attention_mask", {"attention_mask": MASK.tolist()}),
     "token types of another shape": ("token_type_ids", {"token_type_ids": torch.zeros(3, 15, dtype=torch.long)}),
     "positions of another shape": ("position_ids", {"position_ids": torch.zeros(3, 15, dtype=torch.long)}),
-    "attentions": ("output_attentions", {"output_attentions": True}),
     "cross attention": ("encoder_hidden_states", {"encoder_hidden_states": torch.zeros(3, 4, 64)}),
-    "cache": ("use_cache", {"use_cache": True}),
+    "cache": ("past_key_values", {"past_key_values": ()}),
 }
 
 
@@ -154,14 +154,6 @@ def test_text_longer_than_the_positions():
         run(model, ids, mask)
     ids, mask = random_batch((60, 60))  # 120 packed tokens are no problem
     assert run(model, ids, mask).last_hidden_state.isfinite().all()
-
-
-def test_attentions_through_the_configuration():
-    """config.output_attentions=True asks for what cannot be given: at the latest the first call says so."""
-    plain = random_bert(attn_implementation="eager")
-    plain.config.output_attentions = True
-    with pytest.raises(ValueError, match="output_attentions"):
-        run(tk.prune_model(plain, to_config(tk, PRUNING)), IDS, MASK)
 
 
 UNSUPPORTED = {
@@ -190,12 +182,26 @@ def test_decoder_is_refused():
 
 
 @pytest.mark.parametrize("gradients", [False, True], ids=["no_grad", "grad"])
-def test_attention_dropout_in_training_is_refused(gradients):
-    model = pruned_copy(tk, random_bert(), PRUNING).train()  # BertConfig's default is 0.1
-    with pytest.raises(ValueError, match="attention_probs_dropout_prob"):
+def test_attention_dropout_in_training_is_said_to_be_off(gradients):
+    """Once, and nothing else changes: the importance is of undropped probabilities, and hidden dropout is as ever."""
+    model = pruned_copy(tk, random_bert(hidden_dropout_prob=0.0), PRUNING).train()  # BertConfig's attention dropout is 0.1
+    with pytest.warns(UserWarning, match="attention dropout of the model's configuration is not applied"):
+        dropped = run(model, IDS, MASK, gradients)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
         run(model, IDS, MASK, gradients)
-    model.eval()
-    assert run(model, IDS, MASK).last_hidden_state.isfinite().all()
+    expected = run(model.eval(), IDS, MASK)
+    assert torch.equal(dropped.pruning.kept_mask, expected.pruning.kept_mask)
+    assert text_error(dropped.last_hidden_state, expected.last_hidden_state) <= 1e-5
+
+
+@pytest.mark.parametrize("where", ["call", "configuration"])
+def test_a_cache_asked_of_an_encoder_is_none(where):
+    """As in Hugging Face: `use_cache` is for decoders."""
+    plain = random_bert()
+    plain.config.use_cache = True
+    out = run(pruned_copy(tk, plain, PRUNING), IDS, MASK, **({"use_cache": True} if where == "call" else {}))
+    assert out.get("past_key_values") is None and out.last_hidden_state.isfinite().all()
 
 
 def test_protected_ids_need_input_ids():

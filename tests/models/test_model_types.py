@@ -93,7 +93,7 @@ def batch_of(model, lengths=LENGTHS):
 
 
 def test_every_supported_type_is_tested():
-    assert {*TYPES, "bert", "pruned_bert"} == set(KINDS)
+    assert {*TYPES, "bert"} == set(KINDS)
 
 
 def test_unpruned_it_is_hugging_face(kind):
@@ -224,14 +224,14 @@ def test_frozen(kind):
     assert torch.equal(run(model.unfreeze(), ids, mask).logits, logits)
 
 
-def test_attention_dropout_is_refused_in_training(kind):
+def test_attention_dropout_is_said_to_be_off_in_training(kind):
     plain = of_type(kind)
     ids, mask = batch_of(plain)
-    with pytest.raises(ValueError, match="attention dropout \\(0.1\\) is not supported in training.*DistilBERT: attention_dropout=0"):
+    with pytest.warns(UserWarning, match="attention dropout"):
         run(pruned_copy(tk, plain, None).train(), ids, mask, gradients=True)
 
 
 def test_others_are_refused():
     config = transformers.MPNetConfig(hidden_size=64, num_attention_heads=2, num_hidden_layers=2, intermediate_size=64, vocab_size=30)
-    with pytest.raises(ValueError, match="model type 'mpnet'.*bert, camembert, data2vec-text, distilbert, electra, ernie, pruned_bert, roberta, xlm-roberta"):
+    with pytest.raises(ValueError, match="model type 'mpnet'.*bert, camembert, data2vec-text, distilbert, electra, ernie, roberta, xlm-roberta"):
         tk.prune_model(transformers.MPNetModel(config), None)

@@ -278,8 +278,8 @@ def encoder(dtype):
             rules += [("threshold", [0.0, 0.02, 0.03], False, False), ("topk", [1.0, 0.6, 0.7], True, False)]
         for rule, keep, topk, fixed in rules:
             for before in (False, True):
-                for readout in (0, 1, 2):
-                    place = {"token_idx": token_idx, "places": batch * (length + 2)} if readout == 0 else {}
+                for readout in (0, 1, 2, 3):
+                    place = {"token_idx": token_idx, "places": batch * (length + 2)} if readout in (0, 3) else {}
                     if fixed:
                         place["protected"] = protected_of(lengths)
                     label = f"{name} {rule} {before=} {readout=}"

@@ -90,7 +90,7 @@ WRONG = {
     "unprotected": (
         {"readout": "first", "protect_first": False, "thresholds": [0.1, 0.1]},
         ValueError,
-        "only the readout 'all'",
+        "only the readouts 'all'",
     ),
 }
 

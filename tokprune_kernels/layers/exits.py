@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..packing import PackedBatch
+from ..reference.encoder import survivor_means
 
 
 class Exits:
@@ -78,3 +79,11 @@ class ExitList(Exits):
         return flat.index_copy(0, places.long(), rows).view(self.batch.batch, self.batch.length, x.shape[1])
 
     snapshot = restore
+
+
+def with_survivor_means(x: Tensor, token_idx: Tensor, cu_seqlens: Tensor, batch: PackedBatch) -> Tensor:
+    """(B, L, H): survivors' states x (T', H) where they belong, the mean of their text's at those that left, zeros at padding."""
+    flat = x.new_zeros(batch.batch * batch.length, x.shape[1])
+    rows = survivor_means(x, cu_seqlens).repeat_interleave(batch.lengths.long(), dim=0, output_size=batch.total)
+    flat = flat.index_copy(0, batch.token_idx.long(), rows).index_copy(0, token_idx.long(), x)
+    return flat.view(batch.batch, batch.length, x.shape[1])

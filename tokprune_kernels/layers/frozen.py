@@ -80,6 +80,11 @@ class FrozenLayers(nn.Module):
     def __len__(self) -> int:
         return len(self.stack.layers)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "qconfig":  # so torch.ao marks every module before it replaces those that it finds inside
+            _refuse("quantisation by modules", "quantise it before it is frozen")
+        super().__setattr__(name, value)
+
     def extra_repr(self) -> str:
         return f"{len(self)} layers, {self.stack.dtype}"
 

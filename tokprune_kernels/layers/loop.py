@@ -52,7 +52,7 @@ def run_layers(run: Run, layers: Sequence[Layer], alive: Alive) -> None:
     fixed = score_denominators(run.pruning, run.batch)
     importance = None
     if run.hidden_states is not None:
-        run.hidden_states.append(alive.x, alive.token_idx)
+        alive.x = run.hidden_states.append(alive.x, alive.token_idx)
     for index, layer in enumerate(layers):
         if before and prunes[index]:
             remove_before(run, index, importance, alive)
@@ -71,7 +71,7 @@ def run_layers(run: Run, layers: Sequence[Layer], alive: Alive) -> None:
             context = kernels.varlen_attention(q, k, v, alive.cu_seqlens, max_seqlen, layer.scale)
         alive.x = layer.finish(context, residual)
         if run.hidden_states is not None:
-            run.hidden_states.append(alive.x, alive.token_idx)
+            alive.x = run.hidden_states.append(alive.x, alive.token_idx)
 
 
 def remove_before(run: Run, index: int, importance: Tensor, alive: Alive) -> None:

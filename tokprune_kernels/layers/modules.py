@@ -13,7 +13,8 @@ class LayerModules:
     """The modules of one encoder layer that normalises after its residuals; models/ builds it for each model type.
 
     query, key, value: (., H) -> (., heads * head_dim).   attention_out: back to (., H).
-    dropout_probabilities, dropout_attention, dropout_output: of the attention probabilities, and before the two residuals.
+    dropout_probabilities, dropout_attention, dropout_output: of the attention probabilities, which is not applied, and before the
+        two residuals.
     norm_attention, norm_output: after the two residuals.   up, activation, down: the feed-forward part.
     activation_name: "gelu", "gelu_tanh" or "relu" if the activation is one of them, else None.
     scale: factor on the attention scores.   checkpoint: runs a function of tensors under gradient checkpointing, or None.
@@ -37,14 +38,16 @@ class LayerModules:
     scale: float
     checkpoint: Callable | None = None
 
-    def __post_init__(self) -> None:
-        dropout = self.dropout_probabilities
-        if dropout.training and dropout.p > 0:
-            raise ValueError(
-                f"attention dropout ({dropout.p}) is not supported in training: importance is the mean of the attention "
-                "probabilities themselves. Set attention_probs_dropout_prob=0 in the config (DistilBERT: attention_dropout=0), for "
-                "example from_pretrained(..., attention_probs_dropout_prob=0.0), or call model.eval()"
-            )
+    @property
+    def drops_probabilities(self) -> bool:
+        """Whether its own forward would drop attention probabilities now."""
+        return self.dropout_probabilities.training and self.dropout_probabilities.p > 0
+
+    @property
+    def called(self) -> tuple[nn.Module, ...]:
+        """The modules that run, by themselves or by what was made of them; those around them do not."""
+        parts = (self.query, self.key, self.value, self.attention_out, self.norm_attention, self.up, self.activation, self.down)
+        return tuple(part for part in (*parts, self.norm_output, *self.dropouts) if isinstance(part, nn.Module))
 
     @property
     def dropouts(self) -> tuple[nn.Module, ...]:

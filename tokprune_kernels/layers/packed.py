@@ -52,8 +52,8 @@ class Snapshot(PackedStack):
 class PackedLayers:
     """The packed form of a stack of layers, kept as long as it is true; no part of any state: copies and pickles are empty.
 
-    It is rebuilt when a module or parameter was replaced, moved or written to. Only writes through `parameter.data` leave no
-    trace: call `clear`, or `model.train()` which does, after those.
+    It is rebuilt when a module or parameter was replaced, moved or written to, through `parameter.data` as well: see ContentProbe for
+    what is noticed then. Who writes single elements there, or on a GPU, calls `clear`, or `model.train()` which does.
     """
 
     def __init__(self) -> None:

@@ -59,6 +59,10 @@ class HiddenStates:
         self.exits = exits
         self.states: list[Tensor] = []
 
-    def append(self, x: Tensor, token_idx: Tensor) -> None:
-        """The tokens alive have these states x (T, H); those that left keep the ones they left with."""
-        self.states.append(self.exits.snapshot(x, token_idx))
+    def append(self, x: Tensor, token_idx: Tensor) -> Tensor:
+        """The tokens alive have these states x (T, H); those that left keep the ones they left with. Returns x to go on with."""
+        state = self.exits.snapshot(x, token_idx)
+        self.states.append(state)
+        if not x.requires_grad:
+            return x
+        return state.flatten(0, 1).index_select(0, token_idx)  # through the state handed out, so that it has a gradient

@@ -62,7 +62,7 @@ def run_soft_layers(run: Run, layers: Sequence[Layer], alive: Alive, soft: SoftP
     in_attention = soft.masks == "attention"
     fixed = score_denominators(soft, run.batch)
     if run.hidden_states is not None:
-        run.hidden_states.append(alive.x, alive.token_idx)
+        alive.x = run.hidden_states.append(alive.x, alive.token_idx)
     for index, layer in enumerate(layers):
         q, k, v = layer.qkv(alive.x)
         counted = {}
@@ -88,7 +88,7 @@ def run_soft_layers(run: Run, layers: Sequence[Layer], alive: Alive, soft: SoftP
                 alive.x = alive.x * changed[:, None].to(alive.x.dtype)
             weights = changed
         if run.hidden_states is not None:
-            run.hidden_states.append(alive.x, alive.token_idx)
+            alive.x = run.hidden_states.append(alive.x, alive.token_idx)
 
 
 def _weighted_rows(weights: Tensor, texts: Tensor, batch: int) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from .modules import LayerModules
 from .packed_layer import PackedLayer
+from .probe import ContentProbe
 
 _version, _training, _eps = attrgetter("_version"), attrgetter("training"), attrgetter("eps")
 
@@ -17,7 +18,8 @@ class Watch:
     """All that must stay as it is for packed layers to be true to their modules.
 
     Made before the layers are packed, so that a change meanwhile is noticed too; `rely_on` then says what they rely on.
-    It is asked at every forward: flat lists and C-level loops keep that at a few microseconds a layer.
+    It is asked at every forward: flat lists and C-level loops keep that at a few microseconds a layer. The probe of what was copied
+    is read after the packing, from the same memory: a write in between is one that the packed weights may have.
     """
 
     def __init__(self, layers: nn.ModuleList, views: Sequence[LayerModules]) -> None:
@@ -45,6 +47,7 @@ class Watch:
         used = [self.contents[id(p)] for m in left_out for p in m._parameters.values() if p is not None]
         copied = [self.contents[id(p)] for layer in layers for part in layer.parts for p in part.copied]
         self.copied, self.versions = [p for p, _, _ in copied], [version for _, version, _ in copied]
+        self.probe = ContentProbe(alias for _, _, alias in copied)
         # Aliases keep the old memory from being reused, so that an equal address means the same memory.
         self.parameters, self.aliases = [p for p, _, _ in used], [alias for _, _, alias in used]
         self.addresses = list(map(Tensor.data_ptr, self.aliases))
@@ -64,4 +67,5 @@ class Watch:
             and list(map(_version, self.copied)) == self.versions
             and list(map(_training, self.dropouts)) == self.training
             and list(map(_eps, self.norms)) == self.eps
+            and self.probe.holds()
         )

@@ -38,11 +38,14 @@ class WholeEncoder:
         return cls(weights, [eps for layer in layers for eps in layer.eps], heads, ACTIVATIONS[activation], scale)
 
     def run(
-        self, x: Tensor, batch: PackedBatch, pruning: PruningConfig, protected: Tensor | None, first_only: bool
+        self, x: Tensor, batch: PackedBatch, pruning: PruningConfig, protected: Tensor | None, first_only: bool, means: bool = False
     ) -> Tensor:
-        """Packed x (T, H) -> the restored (B, L, H), or with first_only (B, H), each text's first token alone."""
+        """Packed x (T, H) -> the restored (B, L, H), or with first_only (B, H), each text's first token alone.
+
+        means: restored are the survivors' means in place of exit states.
+        """
         if not first_only:
-            readout = "all"
+            readout = "survivor_mean" if means else "all"
         else:
             readout = "first_only" if pruning.exact_last_layer else "first"
         keep = [] if pruning.is_dense else pruning.values

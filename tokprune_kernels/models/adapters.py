@@ -155,10 +155,8 @@ class Kind:
 
 
 _POOLED = {"pooled": ("SequenceClassification", "MultipleChoice", "NextSentencePrediction"), "first": ()}
-_BERT = Kind("bert.modeling_bert", "Bert", **_POOLED)
 KINDS = {
-    "bert": _BERT,
-    "pruned_bert": _BERT,
+    "bert": Kind("bert.modeling_bert", "Bert", **_POOLED),
     "camembert": Kind("camembert.modeling_camembert", "Camembert", after_padding=True),
     "data2vec-text": Kind("data2vec.modeling_data2vec_text", "Data2VecText", after_padding=True),
     "distilbert": Kind(
@@ -177,15 +175,20 @@ KINDS = {
 }
 
 
+# By the base model's class, which other model types have inside as well (DPR has a BertModel).
+_BY_CLASS = {(f"transformers.models.{kind.module}", f"{kind.prefix}Model"): kind for kind in KINDS.values()}
+
+
 @cache
-def adapter_of(model_type: str) -> Adapter | None:
-    """None for a type that cannot be pruned."""
-    return KINDS[model_type].adapter() if model_type in KINDS else None
+def adapter_of(base_class: type) -> Adapter | None:
+    """The adapter of a base model's class, or None for one that cannot be pruned."""
+    names = ((cls.__module__, cls.__qualname__) for cls in base_class.__mro__)
+    return next((_BY_CLASS[name].adapter() for name in names if name in _BY_CLASS), None)
 
 
 def encoder_of(base: nn.Module) -> nn.Module:
     """The encoder of a base model of a type that can be pruned."""
-    return adapter_of(base.config.model_type).encoder(base)
+    return adapter_of(type(base)).encoder(base)
 
 
 def first_position(config: Any) -> int:
@@ -199,21 +202,19 @@ def longest_text(config: Any) -> int:
     return config.max_position_embeddings - first_position(config)
 
 
-def find_adapter(model: nn.Module) -> tuple[Adapter, nn.Module]:
+def find_adapter(model: nn.Module) -> tuple[Adapter, PreTrainedModel]:
     """The adapter of a loaded model and its base model inside; TypeError or ValueError with what is supported."""
     if not isinstance(model, PreTrainedModel):
-        raise TypeError(
-            f"model must be a transformers model, got {type(model).__name__}; of a wrapper give the model inside, for "
-            "example peft_model.get_base_model()"
-        )
-    model_type = model.config.model_type
-    adapter = adapter_of(model_type)
-    base = getattr(model, model.base_model_prefix, model)
-    if adapter is None or not isinstance(base, adapter.base_class):
-        raise ValueError(
-            f"{type(model).__name__} (model type {model_type!r}) cannot be pruned; supported model types: "
-            f"{', '.join(sorted(KINDS))}, with any of their heads"
-        )
+        raise TypeError(f"model must be a transformers model, got {type(model).__name__}")
+    base, adapter = model, adapter_of(type(model))
+    while adapter is None:
+        inner = getattr(base, base.base_model_prefix, None) if base.base_model_prefix else None
+        if not isinstance(inner, PreTrainedModel) or inner is base:
+            raise ValueError(
+                f"{type(model).__name__} (model type {model.config.model_type!r}) cannot be pruned; supported model types: "
+                f"{', '.join(sorted(KINDS))}, with any of their heads"
+            )
+        base, adapter = inner, adapter_of(type(inner))
     if getattr(base.config, "is_decoder", False):
         raise ValueError("a decoder cannot be pruned: set config.is_decoder=False for an encoder")
     return adapter, base

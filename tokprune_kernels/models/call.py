@@ -1,4 +1,4 @@
-"""What one forward call hands from hook to encoder to hook."""
+"""What one forward call hands from the model's entry to the encoder and back."""
 
 from __future__ import annotations
 
@@ -20,20 +20,23 @@ KEYWORD = "tokprune_call"
 class Call:
     """The wishes of one call of a model, its batch, and what the encoder gives back besides its output.
 
-    by_head: a model with a head was called; its hook completes the output.
+    by_head: a model with a head was called; its entry completes the output.
     first_only: of the output only what is read from each text's first live state is wanted.
-    output_pruning, output_hidden_states (whether, or which): what is wanted besides.
+    survivor_mean: something averages over the last states: those of pruned tokens are to hold the mean of the survivors.
+    output_pruning, output_attentions, output_hidden_states (whether, or which): what is wanted besides.
     soft_pruning: weighs tokens in place of removing them (training), or None.
     return_dict: whether the output is wanted as a dict or as a tuple.
     batch, protected ((T,) bool or None): of the packed input, set before the base model runs.
     whole: the layers of a call without a host sync, found when that was decided; None in other calls.
-    hidden_states (num_layers + 1 of (B, L, H)), pruning: set by the encoder if wanted.
+    hidden_states (num_layers + 1 of (B, L, H)), attentions (num_layers of (B, N_h, L, L)), pruning: set by the encoder if wanted.
     first: (B, H), the states of the texts' first live tokens, where the encoder gives them beside all states.
     """
 
     by_head: bool = False
     first_only: bool = False
+    survivor_mean: bool = False
     output_pruning: bool = False
+    output_attentions: bool = False
     output_hidden_states: bool | int | list[int] = False
     soft_pruning: SoftPruning | None = None
     return_dict: bool = True
@@ -41,5 +44,6 @@ class Call:
     protected: Tensor | None = None
     whole: WholeEncoder | None = None
     hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
     pruning: PruningOutput | None = None
     first: Tensor | None = None

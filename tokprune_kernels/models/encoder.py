@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
 from ..layers.compute import ROW_MULTIPLE, module_layer
-from ..layers.exits import ExitBuffer, ExitList, Exits
+from ..layers.exits import ExitBuffer, ExitList, Exits, with_survivor_means
 from ..layers.frozen import FrozenLayers
 from ..layers.kernels import GPU_LAYOUT, OPS, has_packed_linear, select_kernels
 from ..layers.loop import Alive, Run, run_layers
+from ..layers.maps import AttentionMaps
 from ..layers.packed import PackedLayers, PackedStack
 from ..layers.recorder import HiddenStates, Recorder
 from ..layers.soft import run_soft_layers
+from ..layers.unheard import Unheard
 from ..layers.without_sync import GRAPH_PLACES_DENSE, GRAPH_PLACES_PRUNED, MODES, GraphEncoder, available
 from ..packing import first_rows
 from ..pruning_config import PruningConfig
@@ -32,8 +34,7 @@ class PrunedEncoder(nn.Module):
 
     layer: the original ModuleList, under its original name, so that checkpoints keep their format; while frozen what
     stands for it.
-    argument_names: of the base model's forward, for its hook.   hook_handles: of the hooks that belong to this encoder; kept
-    here because unpickling them keeps their ids from being given to other hooks.
+    argument_names: of the base model's forward, for its entry.   fills_masks, mask_token_id: of a masked language model's.
     """
 
     def __init__(self, base: nn.Module, adapter: Adapter, pruning: PruningConfig | Mapping | None):
@@ -43,8 +44,10 @@ class PrunedEncoder(nn.Module):
         self.training = encoder.training
         self.config = base.config
         self.adapter = adapter
-        self.argument_names = tuple(inspect.signature(base.forward).parameters)
-        self.hook_handles: list[RemovableHandle] = []
+        self.argument_names = tuple(inspect.signature(type(base).forward).parameters)[1:]  # without self
+        self.unheard: Unheard | None = None  # of `layer`, until that is replaced
+        self.said: set[str] = set()
+        self.fills_masks, self.mask_token_id = False, None
         self.packed_layers = PackedLayers()
         self.graphs = GraphEncoder()
         self.gpu_mode = "auto"
@@ -57,8 +60,31 @@ class PrunedEncoder(nn.Module):
         """
         pruning = as_pruning_config(pruning)
         pruning.validate(len(self.layer))
-        self.pruning = pruning
-        self.config.pruning = pruning.to_dict()
+        self.pruning, self.written = pruning, pruning.to_dict()
+        self.config.pruning = self.written
+
+    @property
+    def protected_token_ids(self) -> tuple[int, ...]:
+        """The input ids that are never pruned: the configuration's, and [MASK] where masks are filled."""
+        asked = self.pruning.protected_token_ids
+        if not self.fills_masks or self.pruning.is_dense:
+            return asked
+        if self.mask_token_id is None:
+            if not asked:
+                self.say_once("mask", _UNKNOWN_MASK)
+            return asked
+        return asked if self.mask_token_id in asked else (*asked, self.mask_token_id)
+
+    def follow_config(self) -> None:
+        """Prune by what stands in config.pruning, where that was set by hand since."""
+        if getattr(self.config, "pruning", None) is not self.written:
+            self.set_pruning(self.config.pruning)
+
+    def say_once(self, what: str, message: str) -> None:
+        """Warn, the first time that this is to be said of this model."""
+        if what not in self.said and not torch.compiler.is_compiling():
+            self.said.add(what)
+            warnings.warn(f"tokprune_kernels: {message}", UserWarning, stacklevel=2)
 
     def set_gpu_mode(self, mode: str) -> None:
         """How inference runs on a GPU, with the same results to rounding.
@@ -81,7 +107,8 @@ class PrunedEncoder(nn.Module):
             return False
         weight = next(self.layer.parameters())
         inference = not (self.training or torch.is_grad_enabled() or torch.compiler.is_compiling())
-        asked = call.output_pruning or call.soft_pruning is not None or call.output_hidden_states not in (None, False)
+        asked = call.output_pruning or call.output_attentions or call.soft_pruning is not None
+        asked = asked or call.output_hidden_states not in (None, False) or (call.survivor_mean and not self.pruning.is_dense)
         places = GRAPH_PLACES_DENSE if self.pruning.is_dense else GRAPH_PLACES_PRUNED
         wanted = self.gpu_mode == "graph" or (weight.dtype != torch.float32 and tokens.shape[0] * tokens.shape[1] <= places)
         head_dim = self.config.hidden_size // self.config.num_attention_heads
@@ -133,14 +160,14 @@ class PrunedEncoder(nn.Module):
         """hidden_states (1, T, H) of the packed tokens -> last_hidden_state (B, L, H), or (B, 1, H) for first-token heads."""
         call: Call | None = kwargs.get(KEYWORD)
         if call is None:
-            raise ValueError(
-                "a pruned encoder runs only inside its model: call model(...), not model.encoder(...) or model.forward(...)"
-            )
+            raise ValueError("a pruned encoder runs only inside its model: call model(...), not model.encoder(...)")
         x = hidden_states.squeeze(0)
         if not call.batch.exact:
             return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=self._run_without_sync(x, call))
         if self.is_frozen:
             self.layer.check_call(x, self.training)
+        else:
+            self._warn_of_unheard_hooks()
         if torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in self.parameters())):
             output = self._run(x, call, differentiable=True)
         elif self.is_frozen or (call.soft_pruning is None and self._runs_packed(x)):
@@ -183,18 +210,24 @@ class PrunedEncoder(nn.Module):
         if packed:
             stack = self._packed_stack(x, kernels)
             runs_whole = x.device.type == "cpu" and stack.whole is not None and kernels is OPS
-            if runs_whole and not (states_wanted or call.output_pruning or call.soft_pruning):
-                states = stack.whole.run(x, batch, pruning, call.protected, first_only)
+            if runs_whole and not (states_wanted or call.output_pruning or call.output_attentions or call.soft_pruning):
+                states = stack.whole.run(x, batch, pruning, call.protected, first_only, call.survivor_mean)
                 return states[:, None] if first_only else states
             layers = stack.layers
         else:
             multiple = ROW_MULTIPLE if _compiles_for_row_counts(x) else 1
-            layers = [module_layer(self.adapter.layer_modules(one), multiple, differentiable) for one in self.layer]
+            views = [self.adapter.layer_modules(one) for one in self.layer]
+            if any(view.drops_probabilities for view in views):
+                self.say_once("dropout", _NO_ATTENTION_DROPOUT)
+            layers = [module_layer(view, multiple, differentiable) for view in views]
         exits = Exits(batch) if first_only else ExitList(batch) if differentiable else ExitBuffer(batch, kernels)
         recorder = Recorder(batch) if call.output_pruning else None
         hidden_states = HiddenStates(exits) if states_wanted else None
 
         alive = Alive(x, batch.token_idx, batch.cu_seqlens, call.protected)
+        if call.output_attentions:
+            self.say_once("attentions", _MAPS_ARE_SLOW)
+            kernels = AttentionMaps(batch, kernels, alive)
         run = Run(batch, pruning, kernels, exits, recorder, hidden_states)
         if call.soft_pruning is None:
             run_layers(run, layers, alive)
@@ -203,12 +236,51 @@ class PrunedEncoder(nn.Module):
 
         if recorder is not None:
             call.pruning = recorder.finish(alive.token_idx, alive.cu_seqlens)
+        if call.output_attentions:
+            call.attentions = tuple(kernels.maps)
         if first_only:
             return first_rows(alive.x, alive.cu_seqlens)[:, None]
-        if hidden_states is None:
-            return exits.restore(alive.x, alive.token_idx)
-        call.hidden_states = tuple(hidden_states.states)
-        return call.hidden_states[-1]
+        states = [] if hidden_states is None else hidden_states.states
+        if call.survivor_mean:
+            last = with_survivor_means(alive.x, alive.token_idx, alive.cu_seqlens, batch)
+        else:
+            last = states[-1] if states else exits.restore(alive.x, alive.token_idx)
+        if states:
+            call.hidden_states = (*states[:-1], last)
+        return last
+
+    def _warn_of_unheard_hooks(self) -> None:
+        if torch.compiler.is_compiling():
+            return
+        if self.unheard is None or not self.unheard.is_of(self.layer):
+            self.unheard = Unheard(self.layer, [self.adapter.layer_modules(layer) for layer in self.layer])
+        hooked = self.unheard.hooked()
+        if hooked is not None:
+            self.say_once(hooked, f"a hook on {hooked} is never called: {_WHAT_IS_CALLED}")
+
+    def _replicate_for_data_parallel(self) -> PrunedEncoder:
+        """As nn.Module's; what was made of the weights on one device is not another's."""
+        replica = super()._replicate_for_data_parallel()
+        replica.packed_layers, replica.graphs, replica.unheard = PackedLayers(), GraphEncoder(), None
+        return replica
+
+
+_NO_ATTENTION_DROPOUT = (
+    "the attention dropout of the model's configuration is not applied in training: the attention probabilities that make the importance "
+    "of tokens are the ones that make the context. Dropout of hidden states is applied as ever"
+)
+_UNKNOWN_MASK = (
+    "the model fills masks, but which token is [MASK] is not known, so that it may be pruned: set config.mask_token_id, or give the "
+    "PruningConfig protected_token_ids=[tokenizer.mask_token_id]"
+)
+_MAPS_ARE_SLOW = (
+    "attention maps were asked for (output_attentions): they are formed layer by layer in plain PyTorch, which is slow and takes memory by "
+    "the square of the length. Leave it out where speed counts; output_pruning=True gives the importance of every token without them"
+)
+_WHAT_IS_CALLED = (
+    "a pruned encoder runs on packed tokens, which do not pass the modules around a layer's linear layers. Hooks on the linear layers, "
+    "LayerNorms, embeddings, pooler and heads are called; output_hidden_states and output_attentions give what others look for"
+)
 
 
 def _compiles_for_row_counts(x: Tensor) -> bool:

@@ -17,8 +17,7 @@ _UNSUPPORTED = {
     "encoder_hidden_states": "cross-attention",
     "encoder_attention_mask": "cross-attention",
     "past_key_values": "a key/value cache",
-    "use_cache": "a key/value cache",
-    "output_attentions": "returning attention maps, which are never formed,",
+    "cache": "a key/value cache",
 }
 _IDS = (torch.int64, torch.int32)
 # What embeddings may look up for each token beside the token and its position; ERNIE has both.
@@ -26,9 +25,10 @@ _TYPES = ("token_type_ids", "task_type_ids")
 
 
 def refuse_unsupported(config: Any, arguments: dict[str, Any]) -> None:
-    """Raise ValueError if something is asked for that a pruned encoder cannot do."""
-    if getattr(config, "output_attentions", False) and arguments.get("output_attentions") is None:
-        arguments = {**arguments, "output_attentions": True}
+    """Raise ValueError if something is asked for that a pruned encoder cannot do.
+
+    `use_cache` is not: transformers ignores it in an encoder, too.
+    """
     for name, what in _UNSUPPORTED.items():
         value = arguments.get(name)
         if value is not None and value is not False:
@@ -69,11 +69,13 @@ def pack_inputs(config: Any, arguments: dict[str, Any], without_sync: Callable[[
     return packed
 
 
-def protected_tokens(token_ids: tuple[int, ...], arguments: dict[str, Any]) -> Tensor | None:
-    """(T,) bool: which packed input ids are never pruned; None if there are none to look for."""
+def protected_tokens(asked: tuple[int, ...], token_ids: tuple[int, ...], arguments: dict[str, Any]) -> Tensor | None:
+    """(T,) bool: which packed input ids are never pruned, of which some were asked for; None if there are none to look for."""
     if not token_ids:
         return None
     ids = arguments.get("input_ids")
+    if ids is None and not asked:
+        return None
     if ids is None:
         raise ValueError("protected_token_ids needs input_ids: embeddings do not say which token is which")
     # Not torch.isin, whose second tensor would have to be sent to the device.

@@ -7,6 +7,7 @@ TypeError, everything else ValueError.
 
 import torch
 
+from ..reference.encoder import PLACED, READOUTS
 from . import needs as need
 
 
@@ -209,15 +210,17 @@ def encoder(
     need.count_first(count_first, topk, protect_first)
     need.denominators(denominators, cu_seqlens, x)
     need.protected(protected, x)
-    if readout not in (0, 1, 2):
-        raise ValueError(f"readout must be a code from 0 to 2 (all, first, first_only), got {readout}")
-    if readout == 0:
+    if readout not in READOUTS.values():
+        raise ValueError(f"readout must be a code from 0 to {len(READOUTS) - 1} ({', '.join(READOUTS)}), got {readout}")
+    if readout in PLACED:
         if token_idx is None:
-            raise ValueError("token_idx must be given with readout 'all': it says to which row of the result a token belongs")
+            raise ValueError(
+                "token_idx must be given with the readouts 'all' and 'survivor_mean': it says to which row of the result a token belongs"
+            )
         need.index("token_idx", token_idx, x)
         need.length("token_idx", token_idx, x.shape[0], "one per row of x")
     elif keep and not protect_first:
-        raise ValueError("only the readout 'all' goes with protect_first=False: the first tokens may be pruned")
+        raise ValueError("only the readouts 'all' and 'survivor_mean' go with protect_first=False: the first tokens may be pruned")
 
 
 def _encoder_layer(index, tensors, x):

@@ -6,6 +6,8 @@ All raise ValueError.
 
 import torch
 
+from ..reference.encoder import PLACED
+
 
 def attn_importance(q, k, v, cu_seqlens, max_seqlen, scale, denominators=None, key_bias=None, row_weights=None):
     varlen_attention(q, k, v, cu_seqlens, max_seqlen, scale)
@@ -67,7 +69,7 @@ def packed_linear(x, weight, bias, out_features, activation=0, rows=None):
 def encoder(x, cu_seqlens, max_seqlen, weights, eps, heads, activation, scale, keep, topk, before_layer, denominators=None,
             protected=None, protect_first=True, readout=0, token_idx=None, places=0, sqrt_rows=False, count_first=True):  # fmt: skip
     attn_importance(x, x, x, cu_seqlens, max_seqlen, scale, denominators)
-    if readout == 0:
+    if readout in PLACED:
         unpack(x, token_idx, places, 1)
 
 

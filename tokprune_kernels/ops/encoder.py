@@ -56,12 +56,13 @@ def encoder(
             each layer, not by their number.
         protected: (T,) bool, never pruned.   protect_first: nor is the first token of a sequence.
         count_first: as in `keep_topk`; True with thresholds.
-        readout: "all": every token's last state, survivors' final ones and the exit states of those pruned; "first": those
-            of the first tokens; "first_only": the same, and the last layer computes nothing else.
-        token_idx: (T,) int32, ascending: each token's row in the result; for "all".   places: rows of the result.
+        readout: "all": every token's last state, survivors' final ones and the exit states of those pruned; "survivor_mean": the
+            same, but in the rows of those pruned the mean of their sequence's survivors; "first": those of the first tokens;
+            "first_only": the same, and the last layer computes nothing else.
+        token_idx: (T,) int32, ascending: each token's row in the result; for "all" and "survivor_mean".   places: rows of the result.
 
     Returns:
-        (places, H) with zeros where no token belongs, or for the other readouts (B, H), zeros for an empty sequence; x's dtype.
+        (places, H) with zeros where no token belongs, or for "first" and "first_only" (B, H), zeros for an empty sequence; x's dtype.
 
     Raises:
         TypeError: wrong type or dtype.   ValueError: wrong shape, number, device or value.

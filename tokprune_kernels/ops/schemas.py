@@ -6,6 +6,7 @@ fresh symbolic sizes here, and T in the capacity forms.
 
 import torch
 
+from ..reference.encoder import PLACED
 from . import checks
 from .needs import packed_shape
 
@@ -204,4 +205,4 @@ def encoder(
     checks.encoder(
         x, cu_seqlens, max_seqlen, weights, eps, heads, activation, scale, keep, topk, before_layer, *options
     )
-    return x.new_empty((cu_seqlens.shape[0] - 1 if readout else places, x.shape[1]))
+    return x.new_empty((places if readout in PLACED else cu_seqlens.shape[0] - 1, x.shape[1]))

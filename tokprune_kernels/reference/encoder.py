@@ -2,6 +2,8 @@
 
 from functools import partial
 
+import torch
+
 from .attention import attn_importance, square_roots
 from .decision import keep_threshold, keep_topk
 from .gather import compact, store_exits_
@@ -9,7 +11,9 @@ from .linear import packed_linear
 from .norm import add_layer_norm
 
 # Codes of the op's `readout` argument.
-READOUTS = {"all": 0, "first": 1, "first_only": 2}
+READOUTS = {"all": 0, "first": 1, "first_only": 2, "survivor_mean": 3}
+# Those whose result has a row for every place, not for every sequence.
+PLACED = (READOUTS["all"], READOUTS["survivor_mean"])
 
 # Tensors of one layer, in this order in `weights`.
 LAYER_WEIGHTS = (
@@ -41,7 +45,8 @@ def encoder(
 ):
     """Last states of the tokens at their places (places, H), or of each sequence's first token (B, H); zeros elsewhere."""
     hidden, wide = x.shape[1], [bias.shape[0] for bias in weights[7 :: len(LAYER_WEIGHTS)]]
-    importance, out = None, x.new_zeros(places, hidden) if readout == READOUTS["all"] else None
+    importance, out = None, x.new_zeros(places, hidden) if readout in PLACED else None
+    entered, entered_bounds = token_idx, cu_seqlens
     decide = partial(keep_topk, count_first=count_first) if topk else keep_threshold
     for index, width in enumerate(wide):
         start = index * len(LAYER_WEIGHTS)
@@ -70,6 +75,8 @@ def encoder(
         up = packed_linear(x, part["up"], part["up_bias"], width, activation)
         down = packed_linear(up, part["down"], part["down_bias"], hidden)
         x = add_layer_norm(down, x, part["norm_output"], part["norm_output_bias"], eps[2 * index + 1])
+    if readout == READOUTS["survivor_mean"]:
+        store_means_(out, x, cu_seqlens, entered, entered_bounds)
     if out is not None:
         store_exits_(out, x, token_idx, token_idx[:0])
         return out
@@ -77,3 +84,17 @@ def encoder(
     out = x.new_zeros(live.shape[0], hidden)
     out[live] = x[cu_seqlens[:-1][live]]
     return out
+
+
+def survivor_means(x, cu_seqlens):
+    """(B, H) in x's dtype: the mean of each sequence's rows of x (T, H), summed in float32 at least; zeros for an empty one."""
+    lengths = cu_seqlens.diff().long()
+    texts = torch.repeat_interleave(torch.arange(lengths.shape[0], device=x.device), lengths)
+    wide = torch.promote_types(x.dtype, torch.float32)
+    sums = x.new_zeros(lengths.shape[0], x.shape[1], dtype=wide).index_add(0, texts, x.to(wide))
+    return (sums / lengths.clamp(min=1)[:, None]).to(x.dtype)
+
+
+def store_means_(out, x, cu_seqlens, token_idx, bounds):
+    """Fill the rows token_idx (T0,) of out, which belong to sequences with these bounds, with the means of what is left of them."""
+    out[token_idx.long()] = survivor_means(x, cu_seqlens).repeat_interleave(bounds.diff().long(), dim=0)

@@ -38,6 +38,7 @@ enum class Readout : int {
   kAll = 0,        // out (out_rows, hidden): row token_idx[i] = last state of token i, zeros elsewhere
   kFirst = 1,      // out (batch, hidden): state of each sequence's first token, zeros for an empty one
   kFirstOnly = 2,  // as kFirst, and the last layer computes only those rows: the same bits
+  kSurvivorMean = 3,  // as kAll, but the rows of pruned tokens hold the mean of their sequence's survivors
 };
 
 struct EncoderArgs {
@@ -54,7 +55,7 @@ struct EncoderArgs {
   bool sqrt_rows;              // without denominators: divide by the square root of a layer's rows, not by their number
   int64_t batch;
   Readout readout;  // kFirst and kFirstOnly need a rule that never prunes the first token
-  const int32_t* token_idx;  // (total,), ascending; kAll only
+  const int32_t* token_idx;  // (total,), ascending; kAll and kSurvivorMean only
   void* out;
   int64_t out_rows;
 };

@@ -11,4 +11,5 @@
 #include "tokprune/norm.h"
 #include "tokprune/peak.h"
 #include "tokprune/prune_attention.h"
+#include "tokprune/survivors.h"
 #include "tokprune/types.h"

@@ -1,40 +1,31 @@
-"""The hooks around a Hugging Face model: they pack the input before its embeddings and complete its output.
+"""What is done around a Hugging Face model's forward: its input is packed before the embeddings, its output completed.
 
-So embeddings, pooler and heads run unchanged, the embeddings on live tokens only. All are module-level functions: a model
-that carries them can be copied and pickled.
+So embeddings, pooler and heads run unchanged, the embeddings on live tokens only. See `entry` for where these functions stand.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from ..layers.soft import check_soft_pruning
 from ..packing import PackedBatch
 from .adapters import encoder_of
 from .call import KEYWORD, Call
+from .entry import KEYWORDS, set_entry
 from .inputs import pack_inputs, protected_tokens, refuse_unsupported
 
 
-def hook_base(base: nn.Module) -> list[RemovableHandle]:
-    """Put the hooks on a base model whose encoder is a PrunedEncoder."""
-    return _hook(base, enter_base, leave_base)
+def enter_by_base(base: nn.Module) -> None:
+    """Put the entry on a base model whose encoder is a PrunedEncoder."""
+    set_entry(base, enter_base, leave_base)
 
 
-def hook_head(model: nn.Module, first_only: bool) -> list[RemovableHandle]:
-    """Put the hooks on a model with a head on such a base; first_only: of a kind that reads nothing but its first tokens."""
-    return _hook(model, enter_first_only_head if first_only else enter_head, leave_head)
-
-
-def _hook(module: nn.Module, enter: Callable, leave: Callable) -> list[RemovableHandle]:
-    return [
-        module.register_forward_pre_hook(enter, with_kwargs=True),
-        module.register_forward_hook(leave, with_kwargs=True),
-    ]
+def enter_by_head(model: nn.Module, first_only: bool) -> None:
+    """Put the entry on a model with a head on such a base; first_only: of a kind that reads nothing but its first tokens."""
+    set_entry(model, enter_first_only_head if first_only else enter_head, leave_head)
 
 
 def enter_head(model: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict]:
@@ -48,7 +39,7 @@ def enter_first_only_head(model: nn.Module, args: tuple, kwargs: dict[str, Any])
     return args, _open(model, kwargs, Call(by_head=True, first_only=adapter.reads_first_only(model)))
 
 
-def leave_head(model: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> Any:
+def leave_head(model: nn.Module, kwargs: dict[str, Any], output: Any) -> Any:
     """After a model with a head: add out.pruning if it was asked for, give a tuple if that was."""
     return _close(output, kwargs[KEYWORD])
 
@@ -56,28 +47,39 @@ def leave_head(model: nn.Module, args: tuple, kwargs: dict[str, Any], output: An
 def enter_base(base: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict]:
     """Before the base model: pack its input."""
     encoder = encoder_of(base)
+    encoder.follow_config()
     arguments = {**dict(zip(encoder.argument_names, args)), **kwargs}
     if KEYWORD not in arguments:
-        arguments = _open(base, arguments, Call())
+        readout = encoder.pruning.readout
+        arguments = _open(base, arguments, Call(first_only=readout == "first", survivor_mean=readout == "survivor_mean"))
     call = arguments[KEYWORD]
     refuse_unsupported(base.config, arguments)
-    wanted = arguments.pop("output_hidden_states", None)
+    # Said for the forward inside: its layers are not called, and would be found to have given nothing.
+    wanted, arguments["output_hidden_states"] = arguments.get("output_hidden_states"), False
     call.output_hidden_states = base.config.output_hidden_states if wanted is None else wanted
+    wanted, arguments["output_attentions"] = arguments.get("output_attentions"), False
+    call.output_attentions = bool(base.config.output_attentions if wanted is None else wanted)
     call.batch = pack_inputs(base.config, arguments, lambda tokens: encoder.runs_without_sync(call, tokens))
-    call.protected = protected_tokens(encoder.pruning.protected_token_ids, arguments)
+    call.protected = protected_tokens(encoder.pruning.protected_token_ids, encoder.protected_token_ids, arguments)
     return (), arguments
 
 
-def leave_base(base: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> Any:
+def leave_base(base: nn.Module, kwargs: dict[str, Any], output: Any) -> Any:
     """After the base model: hidden states, and what reads column 0 where a text does not start there."""
     call = kwargs[KEYWORD]
     if call.hidden_states is not None:
         output["hidden_states"] = _selected(call.hidden_states, call.output_hidden_states)
+    if call.attentions is not None:
+        output["attentions"] = call.attentions
     states, batch = output.last_hidden_state, call.batch
     restored = states.shape[1] == batch.length
     if restored and not batch.starts_at_zero:
         _read_first_live(base, call, output)
-    return output if call.by_head else _close(output, call)
+    if call.by_head:
+        return output
+    if call.first_only and not restored:  # who reads the first token finds it wherever it is
+        output["last_hidden_state"] = states.expand(-1, batch.length, -1)
+    return _close(output, call)
 
 
 def _read_first_live(base: nn.Module, call: Call, output: Any) -> None:
@@ -88,15 +90,15 @@ def _read_first_live(base: nn.Module, call: Call, output: Any) -> None:
     first = _first_live(output.last_hidden_state, call.batch) if call.first is None else call.first[:, None]
     if pools:
         output["pooler_output"] = base.pooler(first)
-    if call.first_only:
+    if call.first_only and call.by_head:
         output["last_hidden_state"] = first
 
 
 def _open(model: nn.Module, kwargs: dict[str, Any], call: Call) -> dict[str, Any]:
     """The keyword arguments with the call in them; the model is made to return a dict, which alone can be added to."""
     kwargs = dict(kwargs)
-    call.output_pruning = bool(kwargs.pop("output_pruning", False))
-    call.soft_pruning = kwargs.pop("soft_pruning", None)
+    pruning, soft_pruning = (kwargs.pop(name, None) for name in KEYWORDS)
+    call.output_pruning, call.soft_pruning = bool(pruning), soft_pruning
     if call.soft_pruning is not None:
         check_soft_pruning(call.soft_pruning)
         if call.output_pruning:
