@@ -241,6 +241,15 @@ def test_a_hard_stage_needs_what_fits(tokprune, dense, folder, tmp_path, options
     assert code == 2 and message in errors
 
 
+def test_a_hard_stage_goes_on_from_a_pruned_model(tokprune, train, folder, tmp_path):
+    """Under the pruning in its config.json, as an imported checkpoint has it."""
+    _, pruning = train("fixed", "--final-threshold", 0.09)
+    start = ("--model", tmp_path / "fixed" / "model", "--data", folder, "--output", tmp_path / "out", *OPTIONS)
+    code, _, errors = tokprune("train", "hard", *start)
+    assert code == 0, errors
+    assert result_of(tmp_path / "out")["pruning"] == pruning.to_dict() and not pruning.is_dense
+
+
 def test_a_hard_stage_on_nothing(tokprune, tiny_classifier, folder, tmp_path):
     code, _, errors = tokprune("train", "hard", "--model", tiny_classifier, "--data", folder, "--output", tmp_path / "out", *OPTIONS)
     assert code == 2 and "give --pruning, --keep-ratios or --thresholds" in errors
