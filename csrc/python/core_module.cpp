@@ -6,10 +6,12 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <cmath>
 #include <memory>
 #include <optional>
 #include <string>
+#include <thread>
 
 #include "tokprune/openmp.h"
 #include "tokprune/tokprune.h"
@@ -50,8 +52,14 @@ const KernelTable& kernels_of(const std::optional<std::string>& isa) {
   return isa ? kernels_for(isa->c_str()) : active_kernels();
 }
 
+// More threads than cores are no use, but no harm either, up to where OpenMP cannot start them and ends the process.
+constexpr int kThreadsPerCore = 4;
+
 Executor executor_of(int threads) {
-  if (threads < 1) throw py::value_error("threads: must be at least 1, got " + std::to_string(threads));
+  const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  if (threads < 1 || threads > kThreadsPerCore * cores)
+    throw py::value_error("threads: must be at least 1 and at most " + std::to_string(kThreadsPerCore * cores) + ", " + std::to_string(kThreadsPerCore) +
+                          " for each of the " + std::to_string(cores) + " cores that this process may use, got " + std::to_string(threads));
   return openmp_executor(threads);
 }
 

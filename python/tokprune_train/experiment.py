@@ -8,11 +8,11 @@ from argparse import Namespace
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 
-import torch
 from torch import nn
 from transformers import AutoConfig
 
 import tokprune_kernels as tk
+from tokprune_kernels.cli.arguments import use_threads
 from tokprune_kernels.cli.batches import longest_allowed
 from tokprune_kernels.cli.errors import CliError, UsageError
 from tokprune_kernels.cli.foreign import refuse_foreign
@@ -24,7 +24,6 @@ from tokprune_kernels.cli.terminal import Progress
 
 from . import processes
 from .commands.data_arguments import columns_from
-from .commands.score_arguments import denominator_from
 from .evaluation import Evaluation
 from .objectives.cost import FlopsCost, LatencyCost
 from .pruners.base import Constraint
@@ -37,8 +36,7 @@ from .workspace import RESULT, Workspace, open_workspace
 
 def run_experiment(args: Namespace) -> int:
     """Train as `tokprune train` was asked to; see commands/train.py for the arguments. Returns the exit code."""
-    if args.threads is not None:
-        torch.set_num_threads(args.threads)
+    use_threads(args)
     output = Path(args.output)
     if (output / RESULT).is_file():
         if not args.resume:
@@ -120,7 +118,7 @@ def _ltp(workspace: Workspace, args: Namespace):
         threshold_lr=args.threshold_lr,
         teaching=_teaching(args),
         masks=args.masks,
-        score_denominator=denominator_from(args),
+        score_denominator=args.score_denominator,
         soft=_soft(args),
         hard=settings_from(args),
     )
@@ -146,12 +144,16 @@ def _top(workspace: Workspace, args: Namespace):
 
 def _fixed(workspace: Workspace, args: Namespace):
     settings = settings_from(args)
-    return fixed.thresholds(workspace, args.final_threshold, args.line_start, settings, _teaching(args)), settings
+    return fixed.thresholds(workspace, args.final_threshold, args.line_start, settings, _teaching(args), **_pruning_options(args)), settings
 
 
 def _topk(workspace: Workspace, args: Namespace):
     settings = settings_from(args)
-    return fixed.ratios(workspace, args.final_keep, args.whole_layers, args.position, settings, _teaching(args)), settings
+    return fixed.ratios(workspace, args.final_keep, args.whole_layers, settings, _teaching(args), **_pruning_options(args)), settings
+
+
+def _pruning_options(args: Namespace) -> dict:
+    return {"position": args.position, "score_denominator": args.score_denominator}
 
 
 def _hard(workspace: Workspace, args: Namespace):

@@ -99,12 +99,21 @@ def test_pairs_under_measured_time(json_of, classifier, tmp_path, monkeypatch):
         (("--speedup", 50), "no thresholds or ratios within reach save so much: the most is"),
         (("--speedup", 1.2, "--rows", 1), "two texts are needed at least"),
         (("--speedup", 1.2, "--max-length", 1000), "--max-length 1000 is more than the 64 positions"),
-        (("--speedup", 1.2, "--method", "ltp", "--score-denominator", "none"), "score_denominator must be"),
     ],
 )
 def test_what_cannot_be(tokprune, classifier, lines, arguments, message):
     code, _, errors = tokprune("calibrate", classifier, "--text", lines, *arguments)
     assert code == 1 and message in errors and len(errors.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("method", ["top", "ltp"])
+@pytest.mark.parametrize(("position", "denominator"), [("before_layer", "kept"), ("after_attention", "sqrt_kept"), ("before_layer", 16)])
+def test_position_and_denominator_of_both_methods(json_of, classifier, lines, method, position, denominator):
+    how = ("--method", method, "--position", position, "--score-denominator", denominator)
+    result = json_of("calibrate", classifier, "--text", lines, "--rows", 32, "--speedup", 1.3, *how)
+    pruning = tk.PruningConfig.from_dict(result["pruning"])
+    assert (pruning.position, pruning.score_denominator) == (position, denominator)
+    assert result["faithfulness"]["flops_reduction"] == pytest.approx(1.3, rel=0.15)
 
 
 def test_what_cannot_be_calibrated(tokprune, tiny_bert, classifier, lines, tmp_path):

@@ -199,6 +199,14 @@ def test_fixed_thresholds(train):
     assert result["evaluation"]["flops_reduction"]["packed"] > 1
 
 
+def test_fixed_pruning_where_and_by_what_it_is_told(train):
+    result, pruning = train("fixed", "--final-threshold", 0.09, "--line-start", 1, "--position", "before_layer", "--score-denominator", "initial")
+    assert pruning == tk.PruningConfig.ltp([0.0, 0.045, 0.09], position="before_layer", score_denominator="initial")
+    assert result["evaluation"]["flops_reduction"]["packed"] > 1
+    _, pruning = train("topk", "--final-keep", 0.5, "--whole-layers", 1, "--position", "after_attention", "--score-denominator", 16)
+    assert (pruning.position, pruning.score_denominator) == ("after_attention", 16)
+
+
 def test_falling_keep_ratios(train):
     """The same shares, after the attention of their layer as in LTP's code, or one attention earlier."""
     alive = {}

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from .calling import call_around, is_hooked
 from .modules import LayerModules
 from .saved import for_three, through_activation
 
@@ -35,6 +36,7 @@ class Layer:
     up: x -> (T, F).   down: back to (T, H); the activation is in one of them.
     norm_*: (new, residual) -> LayerNorm(new + residual).
     checkpoint: runs a function of tensors under gradient checkpointing, or None.
+    module: what stands for the whole layer in the model, for the hooks on it.
     block_rows: rows that the feed-forward part takes at a time in long batches; None = all.
     row_multiple: rows of zeros are added until their number is a multiple of this.
     """
@@ -46,9 +48,14 @@ class Layer:
     down: Callable[[Tensor], Tensor]
     norm_output: Callable[[Tensor, Tensor], Tensor]
     scale: float
+    module: nn.Module
     checkpoint: Callable | None = None
     block_rows: int | None = None
     row_multiple: int = 1
+
+    def run(self, body: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """body(x), what the loop makes of the layer, inside a call of its module where something waits for one."""
+        return call_around(self.module, body, x) if is_hooked(self.module) else body(x)
 
     def finish(self, context: Tensor, residual: Tensor) -> Tensor:
         """The rest of the layer, for the tokens that stay: context (T, N_h, d) and residual (T, H) -> (T, H)."""
@@ -101,5 +108,6 @@ def module_layer(modules: LayerModules, row_multiple: int = 1, differentiable: b
         down=down,
         norm_output=lambda x, residual: modules.norm_output(x + residual),
         scale=modules.scale,
+        module=modules.layer,
         checkpoint=modules.checkpoint,
     )

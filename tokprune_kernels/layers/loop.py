@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 
 import torch
@@ -51,13 +52,13 @@ def run_layers(run: Run, layers: Sequence[Layer], alive: Alive) -> None:
     scored = [run.recorder is not None or (before and reads) for reads in (*prunes[1:], False)]
     fixed = score_denominators(run.pruning, run.batch)
     importance = None
-    if run.hidden_states is not None:
-        alive.x = run.hidden_states.append(alive.x, alive.token_idx)
-    for index, layer in enumerate(layers):
-        if before and prunes[index]:
-            remove_before(run, index, importance, alive)
-        q, k, v = layer.qkv(alive.x)
-        residual = alive.x
+
+    def through(index: int, layer: Layer, x: Tensor) -> Tensor:
+        """The states after one layer, of those that are left."""
+        nonlocal importance
+        alive.x = x
+        q, k, v = layer.qkv(x)
+        residual = x
         denominators = square_roots(alive.cu_seqlens) if run.pruning.score_denominator == "sqrt_kept" else fixed
         if prunes[index] and not before:
             context, residual = attend_and_remove(run, index, layer.scale, (q, k, v), denominators, alive)
@@ -69,7 +70,14 @@ def run_layers(run: Run, layers: Sequence[Layer], alive: Alive) -> None:
                 run.recorder.attended(alive.token_idx, alive.cu_seqlens, importance)
         else:
             context = kernels.varlen_attention(q, k, v, alive.cu_seqlens, max_seqlen, layer.scale)
-        alive.x = layer.finish(context, residual)
+        return layer.finish(context, residual)
+
+    if run.hidden_states is not None:
+        alive.x = run.hidden_states.append(alive.x, alive.token_idx)
+    for index, layer in enumerate(layers):
+        if before and prunes[index]:
+            remove_before(run, index, importance, alive)
+        alive.x = layer.run(partial(through, index, layer), alive.x)
         if run.hidden_states is not None:
             alive.x = run.hidden_states.append(alive.x, alive.token_idx)
 

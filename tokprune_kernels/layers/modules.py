@@ -17,9 +17,10 @@ class LayerModules:
         two residuals.
     norm_attention, norm_output: after the two residuals.   up, activation, down: the feed-forward part.
     activation_name: "gelu", "gelu_tanh" or "relu" if the activation is one of them, else None.
-    scale: factor on the attention scores.   checkpoint: runs a function of tensors under gradient checkpointing, or None.
+    layer: the module of the whole layer, for the hooks on it.   scale: factor on the attention scores.   checkpoint: runs a function of tensors under gradient checkpointing, or None.
     """
 
+    layer: nn.Module
     query: nn.Module
     key: nn.Module
     value: nn.Module

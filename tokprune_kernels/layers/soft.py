@@ -10,6 +10,7 @@ multiplied by already. A token then still takes part in attention; a model train
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -63,20 +64,27 @@ def run_soft_layers(run: Run, layers: Sequence[Layer], alive: Alive, soft: SoftP
     fixed = score_denominators(soft, run.batch)
     if run.hidden_states is not None:
         alive.x = run.hidden_states.append(alive.x, alive.token_idx)
-    for index, layer in enumerate(layers):
-        q, k, v = layer.qkv(alive.x)
+    received = None
+
+    def through(index: int, layer: Layer, x: Tensor) -> Tensor:
+        """The states after one layer."""
+        nonlocal received
+        q, k, v = layer.qkv(x)
         counted = {}
         if in_attention and index:  # nothing has been weighed before layer 0
             counted = {"key_bias": weights.clamp(min=_SMALLEST_WEIGHT).log(), "row_weights": weights}
         context, received = run.kernels.attn_importance(
             q, k, v, cu_seqlens, run.batch.max_seqlen, layer.scale, ones, **counted
         )
+        return layer.finish(context, x)
+
+    for index, layer in enumerate(layers):
         denominators = fixed
         if fixed is None:
             denominators = _weighted_rows(weights if in_attention else torch.ones_like(weights), texts, run.batch.batch)
             if soft.score_denominator == "sqrt_kept":
                 denominators = denominators.sqrt()
-        alive.x = layer.finish(context, alive.x)
+        alive.x = layer.run(partial(through, index, layer), alive.x)
         changed = soft(index, received / denominators[texts], weights, cu_seqlens)
         if changed is not None:
             if changed.shape != weights.shape:

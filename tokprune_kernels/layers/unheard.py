@@ -1,4 +1,4 @@
-"""Hooks that nothing will call: on the modules around the linear layers, which packed tokens do not pass."""
+"""Hooks on modules of a layer that are not called as modules: on the layer itself they are called around it, on others never."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ from operator import getitem, is_
 
 from torch import nn
 
+from .calling import HOOKS, is_hooked
 from .modules import LayerModules
 
-# By which transformers collects hidden states and attention maps of models that call their layers; they stay where they were once put.
-_COLLECTING = "transformers.utils.output_capturing"
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 class Unheard:
-    """The modules of some layers that are not called as modules.
+    """The modules of some layers that are not called, and the layers.
 
     Asked at every forward: a flat list of dicts, whose lengths are added up.
     """
@@ -27,8 +25,8 @@ class Unheard:
         self._members = [owner[name] for owner, name in members]
         heard = {module for view in views for part in view.called for module in part.modules()}
         self._modules = [(name, module) for name, module in layers.named_modules() if name and module not in heard]
-        self._hooks = [getattr(module, hooks) for _, module in self._modules for hooks in _HOOKS]
-        self._known = 0  # hooks of which none is of interest
+        self._hooks = [getattr(module, hooks) for _, module in self._modules for hooks in HOOKS]
+        self._known, self._hooked = 0, (False, None)  # how many hooks there were, and what they came to
 
     def __reduce__(self):
         return type(None), ()  # copies look for themselves
@@ -40,13 +38,11 @@ class Unheard:
         except KeyError:
             return False
 
-    def hooked(self) -> str | None:
-        """Name and class of the first that has a hook, or None."""
+    def hooked(self) -> tuple[bool, str | None]:
+        """Whether a layer itself is hooked, and name and class of the first other module that is, or None."""
         count = sum(map(len, self._hooks))
-        if count == self._known:
-            return None
-        for name, module in self._modules:
-            if any(getattr(hook, "__module__", "") != _COLLECTING for hooks in _HOOKS for hook in getattr(module, hooks).values()):
-                return f"layer {name} ({type(module).__name__})"
-        self._known = count
-        return None
+        if count != self._known:
+            hooked = [(name, module) for name, module in self._modules if is_hooked(module)]
+            inner = [f"layer {name} ({type(module).__name__})" for name, module in hooked if "." in name]
+            self._known, self._hooked = count, (len(hooked) > len(inner), inner[0] if inner else None)
+        return self._hooked

@@ -71,6 +71,7 @@ def bert_layer_modules(layer: nn.Module) -> LayerModules:
     attention, output = layer.attention.self, layer.attention.output
     activation = layer.intermediate.intermediate_act_fn
     return LayerModules(
+        layer=layer,
         query=attention.query,
         key=attention.key,
         value=attention.value,
@@ -95,6 +96,7 @@ def distilbert_layer_modules(layer: nn.Module) -> LayerModules:
     """The view of a transformers DistilBERT TransformerBlock."""
     attention, ffn = layer.attention, layer.ffn
     return LayerModules(
+        layer=layer,
         query=attention.q_lin,
         key=attention.k_lin,
         value=attention.v_lin,

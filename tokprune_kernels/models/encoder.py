@@ -110,6 +110,7 @@ class PrunedEncoder(nn.Module):
         asked = call.output_pruning or call.output_attentions or call.soft_pruning is not None
         asked = asked or call.output_hidden_states not in (None, False) or (call.survivor_mean and not self.pruning.is_dense)
         places = GRAPH_PLACES_DENSE if self.pruning.is_dense else GRAPH_PLACES_PRUNED
+        asked = asked or self._hooked()
         wanted = self.gpu_mode == "graph" or (weight.dtype != torch.float32 and tokens.shape[0] * tokens.shape[1] <= places)
         head_dim = self.config.hidden_size // self.config.num_attention_heads
         if (
@@ -166,15 +167,14 @@ class PrunedEncoder(nn.Module):
             return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=self._run_without_sync(x, call))
         if self.is_frozen:
             self.layer.check_call(x, self.training)
-        else:
-            self._warn_of_unheard_hooks()
+        layers_are_hooked = not self.is_frozen and self._hooked()
         if torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in self.parameters())):
             output = self._run(x, call, differentiable=True)
         elif self.is_frozen or (call.soft_pruning is None and self._runs_packed(x)):
             # The gradient formulas are registered in Python; without gradients the way around them saves a few
             # microseconds an op.
             with torch._C._AutoDispatchBelowAutograd():
-                output = self._run(x, call, packed=True)
+                output = self._run(x, call, packed=True, whole=not layers_are_hooked)
         else:
             output = self._run(x, call)
         return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=output)
@@ -201,7 +201,7 @@ class PrunedEncoder(nn.Module):
             return self._gpu_stack(x)
         return self.packed_layers.get(self.layer, self.adapter.layer_modules, x.dtype, kernels)
 
-    def _run(self, x: Tensor, call: Call, differentiable: bool = False, packed: bool = False) -> Tensor:
+    def _run(self, x: Tensor, call: Call, differentiable: bool = False, packed: bool = False, whole: bool = False) -> Tensor:
         batch, pruning = call.batch, self.pruning
         kernels = select_kernels(x, x.shape[1] // self.config.num_attention_heads)
         states_wanted = call.output_hidden_states is not None and call.output_hidden_states is not False
@@ -209,7 +209,7 @@ class PrunedEncoder(nn.Module):
         first_only = call.first_only and pruning.protect_first and not states_wanted
         if packed:
             stack = self._packed_stack(x, kernels)
-            runs_whole = x.device.type == "cpu" and stack.whole is not None and kernels is OPS
+            runs_whole = whole and x.device.type == "cpu" and stack.whole is not None and kernels is OPS
             if runs_whole and not (states_wanted or call.output_pruning or call.output_attentions or call.soft_pruning):
                 states = stack.whole.run(x, batch, pruning, call.protected, first_only, call.survivor_mean)
                 return states[:, None] if first_only else states
@@ -249,14 +249,16 @@ class PrunedEncoder(nn.Module):
             call.hidden_states = (*states[:-1], last)
         return last
 
-    def _warn_of_unheard_hooks(self) -> None:
+    def _hooked(self) -> bool:
+        """Whether layers have hooks, which are called around them; a warning of those on other modules that are never called."""
         if torch.compiler.is_compiling():
-            return
+            return False
         if self.unheard is None or not self.unheard.is_of(self.layer):
             self.unheard = Unheard(self.layer, [self.adapter.layer_modules(layer) for layer in self.layer])
-        hooked = self.unheard.hooked()
-        if hooked is not None:
-            self.say_once(hooked, f"a hook on {hooked} is never called: {_WHAT_IS_CALLED}")
+        layers, inner = self.unheard.hooked()
+        if inner is not None:
+            self.say_once(inner, f"a hook on {inner} is never called: {_WHAT_IS_CALLED}")
+        return layers
 
     def _replicate_for_data_parallel(self) -> PrunedEncoder:
         """As nn.Module's; what was made of the weights on one device is not another's."""
@@ -278,8 +280,8 @@ _MAPS_ARE_SLOW = (
     "the square of the length. Leave it out where speed counts; output_pruning=True gives the importance of every token without them"
 )
 _WHAT_IS_CALLED = (
-    "a pruned encoder runs on packed tokens, which do not pass the modules around a layer's linear layers. Hooks on the linear layers, "
-    "LayerNorms, embeddings, pooler and heads are called; output_hidden_states and output_attentions give what others look for"
+    "a pruned encoder runs on packed tokens, which do not pass the modules inside a layer but its linear layers and LayerNorms. Hooks on "
+    "those, on whole layers, embeddings, pooler and heads are called; output_hidden_states and output_attentions give what others look for"
 )
 
 

@@ -9,10 +9,12 @@ tokenizer's files. Files are read as tensors only; no code in them is run.
 
 import argparse
 
-from tokprune_kernels.cli.output import add_json_argument, write_json
-from tokprune_kernels.cli.pruning_arguments import describe, positive_int
+from tokprune_kernels.cli.arguments import positive_int
+from tokprune_kernels.cli.output import add_json_argument, folder_to_write, write_json
+from tokprune_kernels.cli.pruning_arguments import describe
 
 HELP = "import a pruned checkpoint of LTP's or ToP's official code"
+NEEDS = ("transformers",)
 _METHODS = {
     "ltp": "a folder with model_type ltp (github.com/kssteven418/LTP): learned thresholds",
     "top": "a folder with zs.pt (github.com/microsoft/Moonlit, ToP): masks over ranks as keep ratios",
@@ -24,7 +26,7 @@ def add_arguments(parser):
     for method, help_text in _METHODS.items():
         sub = methods.add_parser(method, help=help_text, description=help_text)
         sub.add_argument("folder", metavar="FOLDER", help="what the official code saved")
-        sub.add_argument("--output", required=True, metavar="FOLDER", help="for the imported model; another folder")
+        sub.add_argument("--output", type=folder_to_write, required=True, metavar="FOLDER", help="for the imported model; another folder")
         _ADDERS[method](sub)
         add_json_argument(sub)
 
