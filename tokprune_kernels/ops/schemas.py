@@ -80,10 +80,10 @@ def keep_threshold(importance, cu_seqlens, threshold, protected=None, protect_fi
 
 @_define(
     "(Tensor importance, Tensor cu_seqlens, float keep_ratio, Tensor? protected=None, bool protect_first=True,"
-    " bool capacity=False) -> (Tensor, Tensor)"
+    " bool capacity=False, bool count_first=True) -> (Tensor, Tensor)"
 )
-def keep_topk(importance, cu_seqlens, keep_ratio, protected=None, protect_first=True, capacity=False):
-    checks.keep_topk(importance, cu_seqlens, keep_ratio, protected, protect_first, capacity)
+def keep_topk(importance, cu_seqlens, keep_ratio, protected=None, protect_first=True, capacity=False, count_first=True):
+    checks.keep_topk(importance, cu_seqlens, keep_ratio, protected, protect_first, capacity, count_first)
     rows = importance.shape[0] if capacity else _unknown_size()
     return cu_seqlens.new_empty(rows), cu_seqlens.new_empty(cu_seqlens.shape)
 
@@ -103,7 +103,7 @@ def compact_many(xs, keep_idx, total):
 @_define(
     "(Tensor q, Tensor k, Tensor v, Tensor residual, Tensor cu_seqlens, SymInt max_seqlen, float scale,"
     " float? threshold=None, float? keep_ratio=None, Tensor? denominators=None, Tensor? protected=None,"
-    " bool protect_first=True) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
+    " bool protect_first=True, bool count_first=True) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
 def prune_attention(
     q,
@@ -118,10 +118,10 @@ def prune_attention(
     denominators=None,
     protected=None,
     protect_first=True,
+    count_first=True,
 ):
-    checks.prune_attention(
-        q, k, v, residual, cu_seqlens, max_seqlen, scale, threshold, keep_ratio, denominators, protected, protect_first
-    )
+    rule = (threshold, keep_ratio, denominators, protected, protect_first, count_first)
+    checks.prune_attention(q, k, v, residual, cu_seqlens, max_seqlen, scale, *rule)
     kept = _unknown_size()
     context, residual = q.new_empty((kept, *q.shape[1:])), residual.new_empty((kept, residual.shape[1]))
     return context, residual, _scores(q), cu_seqlens.new_empty(kept), cu_seqlens.new_empty(cu_seqlens.shape)
@@ -178,7 +178,7 @@ def packed_linear(x, weight, bias, out_features, activation=0, rows=None):
     "(Tensor x, Tensor cu_seqlens, SymInt max_seqlen, Tensor[] weights, float[] eps, int heads, int activation, float scale,"
     " float[] keep, bool topk, bool before_layer, Tensor? denominators=None, Tensor? protected=None,"
     " bool protect_first=True, int readout=0, Tensor? token_idx=None, SymInt places=0,"
-    " bool sqrt_rows=False) -> Tensor"
+    " bool sqrt_rows=False, bool count_first=True) -> Tensor"
 )
 def encoder(
     x,
@@ -199,8 +199,9 @@ def encoder(
     token_idx=None,
     places=0,
     sqrt_rows=False,
+    count_first=True,
 ):
-    options = (denominators, protected, protect_first, readout, token_idx, places, sqrt_rows)
+    options = (denominators, protected, protect_first, readout, token_idx, places, sqrt_rows, count_first)
     checks.encoder(
         x, cu_seqlens, max_seqlen, weights, eps, heads, activation, scale, keep, topk, before_layer, *options
     )

@@ -11,7 +11,7 @@ Under torchrun the batch is shared out among the processes.
 
 from tokprune_kernels.cli.arguments import add_threads_argument, number, positive_int, whole_number
 from tokprune_kernels.cli.output import folder_to_write
-from tokprune_kernels.cli.pruning_arguments import add_position_argument, add_score_denominator_argument
+from tokprune_kernels.cli.pruning_arguments import add_position_argument, add_pruning_arguments, add_score_denominator_argument
 
 from .data_arguments import add_data_arguments
 
@@ -22,6 +22,7 @@ METHODS = {
     "dense": "ordinary fine-tuning; what pruning starts from",
     "ltp": "Learned Token Pruning: a learned threshold on importance per layer",
     "top": "ToP: learned keep ratios under a constraint on FLOPs or measured time",
+    "hard": "weights only, under keep ratios or thresholds that are given: the last stage of the other methods",
     "fixed": "baseline: thresholds rising linearly, not learned",
     "topk": "baseline: keep ratios falling linearly (SpAtten's cascade), not learned",
 }
@@ -156,7 +157,8 @@ def _add_ltp(parser):
     group.add_argument(
         "--start-power", type=number(), metavar="X", help="with --speedup: the first thresholds rise as the X-th power of the depth (default: the best of some)"
     )
-    group.add_argument("--start-threshold", type=number(), metavar="X", help="instead: the last layer's first threshold itself, as in the paper")
+    group.add_argument("--start-threshold", type=number(), metavar="X", help="instead: where a line of first thresholds ends, as in the paper")
+    _add_line_start(group)
     group.add_argument(
         "--temperature", type=number(above=0), nargs=2, default=(0.3, 0.05), metavar=("FIRST", "LAST"), help="of the masks, in median scores (default 0.3 0.05)"
     )
@@ -180,23 +182,41 @@ def _add_top(parser):
     )
     position = "where tokens leave: at the entry of the next layer, as in ToP (default), or right after the attention that ranked them, "
     add_position_argument(group, "before_layer", position + "which costs less for the same answers")
+    group.add_argument(
+        "--count-first",
+        action="store_true",
+        help="keep ratios of all tokens, [CLS] among them (default: of the others, as in ToP)",
+    )
     group.add_argument("--ranking", type=number(least=0), default=0.01, metavar="X", help="weight of the ranking distillation (default 0.01)")
 
 
 def _add_fixed(parser):
-    parser.add_argument("--final-threshold", type=number(), required=True, metavar="X", help="threshold of the last layer")
+    parser.add_argument("--final-threshold", type=number(), required=True, metavar="X", help="where the line of thresholds ends")
+    _add_line_start(parser)
     add_position_argument(parser, "after_attention", "where tokens leave (default after_attention)")
     add_score_denominator_argument(parser, "kept")
+
+
+def _add_line_start(parser):
+    parser.add_argument(
+        "--line-start",
+        type=int,
+        choices=(0, 1),
+        default=0,
+        help="of a line of thresholds: 0 as in LTP's code, the first layer prunes nothing and the last one's is a step below the "
+        "line's end (default), or 1, the last one's is its end",
+    )
 
 
 def _add_topk(parser):
     parser.add_argument("--final-keep", type=number(), required=True, metavar="X", help="share of the tokens left in the last layer")
     parser.add_argument("--whole-layers", type=positive_int, metavar="N", help="first layers that keep all (default: SpAtten's rule)")
-    add_position_argument(parser, "before_layer", "where tokens leave (default before_layer)")
+    position = "where tokens leave: after a layer's attention, as in LTP's code (default), or at the layer's entry, one attention earlier"
+    add_position_argument(parser, "after_attention", position)
     add_score_denominator_argument(parser, "kept")
 
 
-_ADDERS = {"ltp": _add_ltp, "top": _add_top, "fixed": _add_fixed, "topk": _add_topk}
+_ADDERS = {"ltp": _add_ltp, "top": _add_top, "hard": add_pruning_arguments, "fixed": _add_fixed, "topk": _add_topk}
 
 
 def run(args):

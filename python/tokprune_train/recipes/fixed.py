@@ -1,4 +1,4 @@
-"""The baselines of LTP: thresholds and keep ratios that are set, not learned; only the weights adapt."""
+"""Thresholds and keep ratios that are set, not learned, LTP's baselines among them; only the weights adapt."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ..workspace import Workspace
 from . import hard
 
 
-def thresholds(workspace: Workspace, final: float, settings: Settings, teaching: Teaching, **options) -> nn.Module:
-    """Thresholds that rise linearly to `final` in the last layer. options: position, score_denominator, as PruningConfig takes them."""
+def thresholds(workspace: Workspace, final: float, line_start: int, settings: Settings, teaching: Teaching, **options) -> nn.Module:
+    """Thresholds that rise linearly (objectives.ltp.threshold_line). options: position, score_denominator, as PruningConfig takes them."""
 
     def pruning(layers: int) -> tk.PruningConfig:
         # Before a layer it is the layer before that has scored, and before the first there is none.
         before = options.get("position") == "before_layer"
-        line = [0.0, *threshold_line(final, layers - 1)] if before else threshold_line(final, layers)
+        line = [0.0, *threshold_line(final, layers - 1, 1)] if before and line_start else threshold_line(final, layers, line_start)
         return tk.PruningConfig.ltp(line, **options)
 
     return _run(workspace, pruning, settings, teaching)
@@ -38,6 +38,11 @@ def ratios(workspace: Workspace, final: float, whole: int | None, settings: Sett
         settings,
         teaching,
     )
+
+
+def given(workspace: Workspace, pruning: tk.PruningConfig, settings: Settings, teaching: Teaching) -> nn.Module:
+    """Whatever has been learned or chosen elsewhere, for as many layers as the model has."""
+    return _run(workspace, lambda _: pruning, settings, teaching)
 
 
 def _run(workspace: Workspace, pruning, settings: Settings, teaching: Teaching) -> nn.Module:
