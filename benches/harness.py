@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 
 from tokprune_kernels import _core
-from tokprune_kernels.cli.machine import machine_stamp
+from tokprune_kernels.cli.arguments import thread_count
+from tokprune_kernels.cli.machine import cores, machine_stamp
 from tokprune_kernels.cli.table import format_table
 from tokprune_kernels.cli.timing import Timing, interleave
 
@@ -25,7 +26,7 @@ def arguments(
 ) -> argparse.Namespace:
     """Parse the options that every benchmark has and those that `more` adds, and set the number of threads."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=thread_count, default=min(2, cores()))
     parser.add_argument("--repeats", type=int, default=40, help="interleaved rounds per workload")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the CSV and the machine stamp")
     more(parser)

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tokprune_kernels.cli.arguments import add_threads_argument
 from training.records import POINTS_FILE, RESULT, Place, differences, keep, places
 from training.recipes import BASE, DENSE, SEEDS, SPEEDUPS, TRAININGS, Recipe, recipe, recipes
 from training.results import KEPT
@@ -88,7 +89,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", metavar="NAME", help="only the trainings of these names, and the dense models they need")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, metavar="K", help=f"default {' '.join(map(str, SEEDS))}")
     parser.add_argument("--base", default=BASE, metavar="MODEL", help=f"folder or hub id of the BERT to start from (default {BASE})")
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads")
+    add_threads_argument(parser)
     parser.add_argument("--out", type=Path, default=KEPT, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.collect is None and args.texts is None:

@@ -22,6 +22,7 @@ class Pruning:
     score_denominator: str | int = "kept"  # "kept" | "sqrt_kept" | "initial" | the number itself
     protect_first: bool = True
     protected_token_ids: tuple[int, ...] = ()
+    count_first: bool = True  # False: a keep ratio is of the tokens past the first
 
 
 @dataclass
@@ -173,8 +174,9 @@ def decide_text(scores, protected, pruning, value):
     forced = protected.clone() | scores.isnan()
     if pruning.protect_first:
         forced[0] = True
-    decide = _by_threshold if pruning.criterion == "threshold" else _by_rank
-    return decide(scores, forced, value)
+    if pruning.criterion == "threshold":
+        return _by_threshold(scores, forced, value)
+    return _by_rank(scores, forced, value, pruning.count_first)
 
 
 def _by_threshold(scores, forced, threshold):
@@ -191,9 +193,10 @@ def _by_threshold(scores, forced, threshold):
     return keep, margin
 
 
-def _by_rank(scores, forced, ratio):
+def _by_rank(scores, forced, ratio, count_first):
     count = len(scores)
-    k = max(1, math.ceil(ratio * count - 1e-9), int(forced.sum()))
+    ranked = math.ceil(ratio * count - 1e-9) if count_first else 1 + math.ceil(ratio * (count - 1) - 1e-9)
+    k = max(1, ranked, int(forced.sum()))
     values, must = scores.tolist(), forced.tolist()
     # NaN scores are all in `must`; their key must not compare as NaN
     order = sorted(range(count), key=lambda i: (not must[i], 0.0 if must[i] else -values[i], i))

@@ -11,8 +11,9 @@ TRAINING = Path(__file__).parents[1] / "python" / "tokprune_train"
 
 # folder or file -> the third-party packages and the parts of tokprune_kernels that it may import
 ALLOWED = {
-    "__init__.py": (set(), {"_auto", "_version", "pruning_config"}),
+    "__init__.py": (set(), {"_auto", "_extras", "_version", "pruning_config"}),
     "_auto.py": (set(), {"models"}),  # once a pruned checkpoint is loaded
+    "_extras.py": (set(), set()),
     "_version.py": (set(), set()),
     "pruning_config.py": (set(), set()),
     "_extension.py": ({"torch"}, set()),
@@ -23,7 +24,7 @@ ALLOWED = {
     "flops.py": ({"torch"}, {"pruning_config"}),
     "packing.py": ({"torch"}, {"ops"}),
     "layers": ({"torch"}, {"_extension", "_gpu", "ops", "reference", "packing", "pruning_config", "layers", "gpu"}),
-    "models": ({"torch", "transformers"}, {"_auto", "layers", "packing", "pruning_config", "models"}),
+    "models": ({"huggingface_hub", "torch", "transformers"}, {"_auto", "layers", "packing", "pruning_config", "models"}),
 }
 # what the training side imports: packages, and of tokprune_kernels what is public beside the command line's tools
 TRAINING_MAY_USE = {"torch", "transformers", "datasets", "accelerate", "tokprune_train"}

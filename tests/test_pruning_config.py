@@ -52,6 +52,7 @@ def test_validate():
         PruningConfig.ltp([0.0, 0.1 + 0.2], score_denominator="initial"),
         PruningConfig.top([1.0, 1 / 3], protect_first=False, protected_token_ids=(101, 102)),
         PruningConfig.top([0.5, 0.5], position="after_attention"),
+        PruningConfig.top([1.0, 0.5], count_first=False),
     ],
 )
 def test_json_keeps_every_bit(config):
@@ -79,6 +80,13 @@ BAD = {
     "entry 0 before any score": (ValueError, r"thresholds\[0\]", {"thresholds": [0.1], "position": "before_layer"}),
     "bool as a number": (TypeError, "thresholds", {"thresholds": [True]}),
     "bool as a denominator": (TypeError, "score_denominator", {"score_denominator": True}),
+    "share of no ranking": (ValueError, "count_first=False.*criterion 'topk'", {"thresholds": [0.1], "count_first": False}),
+    "ranked first token": (
+        ValueError,
+        "count_first=False.*protect_first=True",
+        {"criterion": "topk", "keep_ratios": [1.0], "count_first": False, "protect_first": False},
+    ),
+    "count_first as a number": (TypeError, "count_first", {"criterion": "topk", "keep_ratios": [1.0], "count_first": 0}),
     "negative id": (ValueError, "protected_token_ids", {"protected_token_ids": [-1]}),
     "dict of ratios": (TypeError, "keep_ratios", {"criterion": "topk", "keep_ratios": {0: 1.0}}),
 }

@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 from tokprune_kernels._auto import register_with_transformers
+from tokprune_kernels._extras import EXTRAS, is_installed, needing
 from tokprune_kernels._version import __version__
 from tokprune_kernels.pruning_config import PruningConfig
 
@@ -22,7 +23,9 @@ _MODELS = (
     "prune_model",
 )
 
-__all__ = ["PruningConfig", "__version__", "get_include", "get_library_dir", "get_torch_library", *_SUBMODULES, *_MODELS]
+__all__ = ["PruningConfig", "__version__", "get_include", "get_library_dir", "get_torch_library", *_SUBMODULES]
+if all(map(is_installed, EXTRAS["models"])):  # so that `from tokprune_kernels import *` gives what there is
+    __all__ += _MODELS
 
 
 def get_include() -> str:
@@ -51,7 +54,8 @@ def __getattr__(name):
     if name in _SUBMODULES:
         return import_module(f"{__name__}.{name}")
     if name in _MODELS or name.startswith("Pruned"):  # a class of any supported type, "Pruned" before its name in transformers
-        return getattr(import_module(f"{__name__}.models"), name)
+        with needing(f"{__name__}.{name}", EXTRAS["models"]):
+            return getattr(import_module(f"{__name__}.models"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -60,6 +60,8 @@ class _WhenImported(MetaPathFinder):
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
+        if spec is None:
+            return None
         run = spec.loader.exec_module
 
         def exec_module(module: Any) -> None:

@@ -28,6 +28,8 @@ class PruningConfig:
         a text's scores sum to 1), "sqrt_kept" (their square root: thresholds spare long texts), "initial" (its length before
         any pruning) or a positive int (LTP's official code: the padded length).
     protect_first: never prune a text's first live token ([CLS]).
+    count_first: a keep ratio is of all tokens alive, the first among them. False, for "topk" with protect_first: of those past
+        the first, which stays beside them, so that 1 + ceil(ratio * (n - 1)) do (ToP's official code).
     protected_token_ids: input ids that are never pruned, for example that of [SEP].
     readout: what a base model's last_hidden_state is read for, where it is called itself (heads read what they need): "tokens" (each
         token's own state: survivors' final ones, exit states of those pruned), "survivor_mean" (something averages over the tokens:
@@ -49,6 +51,7 @@ class PruningConfig:
     protected_token_ids: tuple[int, ...] = ()
     exact_last_layer: bool = True
     readout: str | None = None
+    count_first: bool = True
 
     def __post_init__(self) -> None:
         _one_of("criterion", self.criterion, CRITERIA)
@@ -56,7 +59,7 @@ class PruningConfig:
         _check_denominator(self.score_denominator)
         if self.readout is not None:
             _one_of("readout", self.readout, READOUTS)
-        for name in ("protect_first", "exact_last_layer"):
+        for name in ("protect_first", "exact_last_layer", "count_first"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} must be True or False, got {getattr(self, name)!r}")
         self._set("thresholds", _numbers("thresholds", self.thresholds))
@@ -77,7 +80,7 @@ class PruningConfig:
         """Ranked pruning (ToP, Li et al., KDD 2023): the share of the tokens alive kept at each layer; entry 0 must be 1.0.
 
         options: position (default "before_layer"; with "after_attention" entry 0 is free), score_denominator,
-        protect_first, protected_token_ids, readout.
+        protect_first, count_first, protected_token_ids, readout.
         """
         options.setdefault("position", "before_layer")
         return cls(criterion="topk", keep_ratios=_given("keep_ratios", keep_ratios), **options)
@@ -135,6 +138,15 @@ class PruningConfig:
         read, other = ("thresholds", "keep_ratios") if self.criterion == "threshold" else ("keep_ratios", "thresholds")
         if getattr(self, other) is not None:
             raise ValueError(f"criterion {self.criterion!r} reads {read}: give {read}, not {other}")
+        if not self.count_first and self.criterion != "topk":
+            raise ValueError(
+                f"count_first=False says what a keep ratio is of, criterion {self.criterion!r} has none: leave it out, or use "
+                "criterion 'topk'"
+            )
+        if not self.count_first and not self.protect_first:
+            raise ValueError(
+                "count_first=False sets the first token beside the ranking, where it always stays: it needs protect_first=True"
+            )
         for layer, value in enumerate(self.values or ()):
             if not math.isfinite(value):
                 raise ValueError(f"{read}[{layer}] must be finite, got {value}")

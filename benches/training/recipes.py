@@ -42,7 +42,8 @@ _LTP = (
 # Four times as many texts in as many steps, of which a GPU makes ten a second, three trainings side by side; on two CPU cores it would be an hour.
 _MANY = f"--soft-epochs 0.1 --epochs 2.4 --importance-distillation 100 --min-length 16 --joined 250000 {_STUDENT} --lr 1.2e-4 --batch 192"
 # Fewer steps than on the others, or longer texts, want faster gates and multipliers.
-_TOP = "--gate-lr 0.03 --multiplier-lr 0.05 --position after_attention"
+_TOP = "--gate-lr 0.03 --multiplier-lr 0.05 --position after_attention --count-first"
+_FIXED, _TOPK = "--line-start 1", "--final-keep 0.1 --whole-layers 1 --position before_layer"
 # The baselines learn no soft stage: their one stage gets the steps of both. Their thresholds save about half of the dense
 # model's FLOPs; SpAtten's schedule cannot save that much in 6 layers, even where all but the first prune.
 TRAININGS = {
@@ -52,22 +53,22 @@ TRAININGS = {
         "ltp-3x": f"ltp --speedup 3 {_LTP} {_MANY}",
         "top-2.1x": f"top --speedup 2.12 {_TOP} {_SST2}",
         "top-3x": f"top --speedup 3.1 {_TOP} {_SST2}",
-        "fixed": f"fixed --final-threshold 0.052 --epochs 1.2 {_SENTENCES}",
-        "topk": f"topk --final-keep 0.1 --whole-layers 1 --epochs 1.2 {_SENTENCES}",
+        "fixed": f"fixed --final-threshold 0.052 {_FIXED} --epochs 1.2 {_SENTENCES}",
+        "topk": f"topk {_TOPK} --epochs 1.2 {_SENTENCES}",
     },
     "mrpc": {
         DENSE: "dense --epochs 5 --lr 8e-5 --freeze-embeddings",
         "ltp-2x": f"ltp --speedup 2.2 {_LTP} {_MRPC_FEWER}",
         "top-2x": f"top --speedup 2.2 {_TOP} {_MRPC_FEWER}",
         "top-3x": f"top --speedup 3.05 {_TOP} {_MRPC}",
-        "fixed": f"fixed --final-threshold 0.03 --epochs 8 {_STUDENT}",
-        "topk": f"topk --final-keep 0.1 --whole-layers 1 --epochs 8 {_STUDENT}",
+        "fixed": f"fixed --final-threshold 0.03 {_FIXED} --epochs 8 {_STUDENT}",
+        "topk": f"topk {_TOPK} --epochs 8 {_STUDENT}",
     },
     "20news": {
         DENSE: "dense --epochs 1.5 --batch 32 --lr 1e-4 --freeze-embeddings --dropout 0",
         "ltp-4x": f"ltp --speedup 4.15 {_LTP} {_20NEWS}",
         "top-4x": f"top --speedup 4.1 {_TOP} {_20NEWS}",
-        "topk": f"topk --final-keep 0.1 --whole-layers 1 --epochs 1.4 --batch 32 {_STUDENT}",
+        "topk": f"topk {_TOPK} --epochs 1.4 --batch 32 {_STUDENT}",
     },
 }
 

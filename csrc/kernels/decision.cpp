@@ -30,7 +30,7 @@ int64_t keep_by_threshold(const float* importance, const uint8_t* protected_rows
 
 int64_t keep_by_rank(const float* importance, const uint8_t* protected_rows, int64_t n, const KeepRule& rule,
                      int32_t offset, int32_t* keep) {
-  const int64_t k = topk_count(rule.value, n);
+  const int64_t k = topk_count(rule.value, n, rule.count_first);
   // `keep` serves as the list of candidates, then of the chosen, and is sorted at the end.
   int64_t fixed = 0, candidates = 0;
   for (int64_t i = 0; i < n; ++i) {
@@ -60,11 +60,14 @@ void check_keep_rule(const KeepRule& rule) {
   } else if (!(rule.value > 0 && rule.value <= 1)) {
     throw std::invalid_argument("keep_ratio: must be in (0, 1], got " + std::to_string(rule.value));
   }
+  if (!rule.count_first && (rule.criterion != Criterion::kTopK || !rule.protect_first))
+    throw std::invalid_argument("count_first: false needs keep ratios, and a first token that is never pruned (protect_first)");
 }
 
-int64_t topk_count(double ratio, int64_t n) {
+int64_t topk_count(double ratio, int64_t n, bool count_first) {
   if (n == 0) return 0;
-  const int64_t k = static_cast<int64_t>(std::ceil(ratio * static_cast<double>(n) - 1e-9));
+  const int64_t apart = count_first ? 0 : 1;
+  const int64_t k = apart + static_cast<int64_t>(std::ceil(ratio * static_cast<double>(n - apart) - 1e-9));
   return std::min(std::max<int64_t>(k, 1), n);
 }
 

@@ -6,10 +6,12 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <cmath>
 #include <memory>
 #include <optional>
 #include <string>
+#include <thread>
 
 #include "tokprune/openmp.h"
 #include "tokprune/tokprune.h"
@@ -50,8 +52,14 @@ const KernelTable& kernels_of(const std::optional<std::string>& isa) {
   return isa ? kernels_for(isa->c_str()) : active_kernels();
 }
 
+// More threads than cores are no use, but no harm either, up to where OpenMP cannot start them and ends the process.
+constexpr int kThreadsPerCore = 4;
+
 Executor executor_of(int threads) {
-  if (threads < 1) throw py::value_error("threads: must be at least 1, got " + std::to_string(threads));
+  const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  if (threads < 1 || threads > kThreadsPerCore * cores)
+    throw py::value_error("threads: must be at least 1 and at most " + std::to_string(kThreadsPerCore * cores) + ", " + std::to_string(kThreadsPerCore) +
+                          " for each of the " + std::to_string(cores) + " cores that this process may use, got " + std::to_string(threads));
   return openmp_executor(threads);
 }
 
@@ -120,7 +128,7 @@ py::tuple attn_importance(const py::array& q, const py::array& k, const py::arra
 }
 
 py::tuple keep_tokens_of(const Floats& importance, const Ints& cu_seqlens, Criterion criterion, double value,
-                         const std::optional<Bytes>& protected_rows, bool protect_first) {
+                         const std::optional<Bytes>& protected_rows, bool protect_first, bool count_first) {
   if (importance.ndim() != 1) throw py::value_error("importance: must have shape (tokens,)");
   if (cu_seqlens.ndim() != 1 || cu_seqlens.size() < 1) throw py::value_error("cu_seqlens: must have shape (batch + 1,)");
   const int64_t total = importance.size(), batch = cu_seqlens.size() - 1;
@@ -128,7 +136,7 @@ py::tuple keep_tokens_of(const Floats& importance, const Ints& cu_seqlens, Crite
   if (protected_rows && (protected_rows->ndim() != 1 || protected_rows->size() != total))
     throw py::value_error("protected: must have shape (tokens,)");
   const KeepRule rule{criterion, value,
-                      protected_rows ? reinterpret_cast<const uint8_t*>(protected_rows->data()) : nullptr, protect_first};
+                      protected_rows ? reinterpret_cast<const uint8_t*>(protected_rows->data()) : nullptr, protect_first, count_first};
   check_keep_rule(rule);
   Ints keep_idx(total), bounds(batch + 1);
   const int64_t kept = keep_tokens(importance.data(), cu_seqlens.data(), batch, rule, keep_idx.mutable_data(), bounds.mutable_data());
@@ -249,14 +257,16 @@ PYBIND11_MODULE(_core, m) {
         "q, k, v (tokens, heads, head_dim), cu_seqlens (batch + 1,) int32 -> context, importance (tokens,) float32 or None.");
   m.def("keep_threshold",
         [](const Floats& importance, const Ints& cu_seqlens, double threshold, const std::optional<Bytes>& protected_rows, bool protect_first) {
-          return keep_tokens_of(importance, cu_seqlens, Criterion::kThreshold, threshold, protected_rows, protect_first);
+          return keep_tokens_of(importance, cu_seqlens, Criterion::kThreshold, threshold, protected_rows, protect_first, true);
         }, py::arg("importance"), py::arg("cu_seqlens"), py::arg("threshold"), py::arg("protected") = py::none(),
         py::arg("protect_first") = true, "Rows with importance >= threshold (LTP) -> keep_idx, new_cu_seqlens, both int32.");
   m.def("keep_topk",
-        [](const Floats& importance, const Ints& cu_seqlens, double keep_ratio, const std::optional<Bytes>& protected_rows, bool protect_first) {
-          return keep_tokens_of(importance, cu_seqlens, Criterion::kTopK, keep_ratio, protected_rows, protect_first);
+        [](const Floats& importance, const Ints& cu_seqlens, double keep_ratio, const std::optional<Bytes>& protected_rows, bool protect_first,
+           bool count_first) {
+          return keep_tokens_of(importance, cu_seqlens, Criterion::kTopK, keep_ratio, protected_rows, protect_first, count_first);
         }, py::arg("importance"), py::arg("cu_seqlens"), py::arg("keep_ratio"), py::arg("protected") = py::none(),
-        py::arg("protect_first") = true, "The most important share of every sequence (ToP) -> keep_idx, new_cu_seqlens, both int32.");
+        py::arg("protect_first") = true, py::arg("count_first") = true,
+        "The most important share of every sequence (ToP) -> keep_idx, new_cu_seqlens, both int32.");
   m.def("compact", &compact, py::arg("x"), py::arg("keep_idx"), py::arg("threads") = 1, "x[keep_idx] along the first axis.");
   m.def("add_layer_norm", &add_layer_norm_of, py::arg("x"), py::arg("residual"), py::arg("weight"), py::arg("bias"),
         py::arg("eps"), py::arg("isa") = py::none(), py::arg("threads") = 1, "LayerNorm(x + residual) * weight + bias; (rows, width).");

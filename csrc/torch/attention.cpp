@@ -63,7 +63,7 @@ Tensor varlen_attention(Tensor q, Tensor k, Tensor v, Tensor cu_seqlens, int64_t
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> prune_attention(
     Tensor q, Tensor k, Tensor v, Tensor residual, Tensor cu_seqlens, int64_t max_seqlen, double scale,
     std::optional<double> threshold, std::optional<double> keep_ratio, std::optional<Tensor> denominators,
-    std::optional<Tensor> protected_rows, bool protect_first) {
+    std::optional<Tensor> protected_rows, bool protect_first, bool count_first) {
   if (threshold.has_value() == keep_ratio.has_value())
     fail("prune_attention: give exactly one of threshold and keep_ratio");
   Tensor importance = empty({tokens_of(q)}, ScalarType::Float);
@@ -76,7 +76,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> prune_attention(
   PruneAttentionArgs args;
   args.attention = in.args;
   args.rule = {threshold ? Criterion::kThreshold : Criterion::kTopK, threshold ? *threshold : *keep_ratio,
-               check_protected(protected_rows, total), protect_first};
+               check_protected(protected_rows, total), protect_first, count_first};
   check_keep_rule(args.rule);
   Tensor new_cu_seqlens = empty({in.args.batch + 1}, ScalarType::Int);
   args.new_cu_seqlens = mutable_data<int32_t>(new_cu_seqlens);

@@ -5,13 +5,14 @@ namespace tokprune::torch_binding {
 namespace {
 
 std::tuple<Tensor, Tensor> keep(const Tensor& importance, const Tensor& cu_seqlens, Criterion criterion, double value,
-                                const std::optional<Tensor>& protected_rows, bool protect_first, bool capacity) {
+                                const std::optional<Tensor>& protected_rows, bool protect_first, bool capacity,
+                                bool count_first) {
   check_type("importance", importance, ScalarType::Float);
   check_shape("importance", importance, {-1});
   check_contiguous("importance", importance);
   const int64_t total = importance.size(0);
   const int64_t batch = check_sequences(cu_seqlens, total, total);
-  const KeepRule rule{criterion, value, check_protected(protected_rows, total), protect_first};
+  const KeepRule rule{criterion, value, check_protected(protected_rows, total), protect_first, count_first};
   check_keep_rule(rule);
   Tensor new_cu_seqlens = empty({batch + 1}, ScalarType::Int);
   Tensor all = capacity ? empty({total}, ScalarType::Int) : Tensor();
@@ -33,12 +34,13 @@ std::tuple<Tensor, Tensor> keep(const Tensor& importance, const Tensor& cu_seqle
 
 std::tuple<Tensor, Tensor> keep_threshold(Tensor importance, Tensor cu_seqlens, double threshold,
                                           std::optional<Tensor> protected_rows, bool protect_first, bool capacity) {
-  return keep(importance, cu_seqlens, Criterion::kThreshold, threshold, protected_rows, protect_first, capacity);
+  return keep(importance, cu_seqlens, Criterion::kThreshold, threshold, protected_rows, protect_first, capacity, true);
 }
 
 std::tuple<Tensor, Tensor> keep_topk(Tensor importance, Tensor cu_seqlens, double keep_ratio,
-                                     std::optional<Tensor> protected_rows, bool protect_first, bool capacity) {
-  return keep(importance, cu_seqlens, Criterion::kTopK, keep_ratio, protected_rows, protect_first, capacity);
+                                     std::optional<Tensor> protected_rows, bool protect_first, bool capacity,
+                                     bool count_first) {
+  return keep(importance, cu_seqlens, Criterion::kTopK, keep_ratio, protected_rows, protect_first, capacity, count_first);
 }
 
 }  // namespace tokprune::torch_binding

@@ -47,7 +47,8 @@ EncoderLayer layer_of(const std::vector<Tensor>& weights, const std::vector<doub
 Tensor encoder(Tensor x, Tensor cu_seqlens, int64_t max_seqlen, std::vector<Tensor> weights, std::vector<double> eps,
                int64_t heads, int64_t activation, double scale, std::vector<double> keep, bool topk, bool before_layer,
                std::optional<Tensor> denominators, std::optional<Tensor> protected_rows, bool protect_first,
-               int64_t readout, std::optional<Tensor> token_idx, int64_t places, bool sqrt_rows) {
+               int64_t readout, std::optional<Tensor> token_idx, int64_t places, bool sqrt_rows,
+               bool count_first) {
   EncoderArgs args{};
   args.dtype = float_type("x", x);
   if (x.dim() != 2 || x.size(1) < 1) fail("x: must have shape (tokens, hidden), hidden > 0, got " + shape_of(x));
@@ -67,7 +68,7 @@ Tensor encoder(Tensor x, Tensor cu_seqlens, int64_t max_seqlen, std::vector<Tens
   args.batch = check_sequences(cu_seqlens, total, max_seqlen);
   args.denominators = check_denominator_tensor(denominators, args.batch);
   args.sqrt_rows = sqrt_rows;
-  args.rule = {topk ? Criterion::kTopK : Criterion::kThreshold, 0, check_protected(protected_rows, total), protect_first};
+  args.rule = {topk ? Criterion::kTopK : Criterion::kThreshold, 0, check_protected(protected_rows, total), protect_first, count_first};
   std::vector<EncoderLayer> stack;
   bool prunes = false;
   for (int64_t l = 0; l < layers; ++l) {

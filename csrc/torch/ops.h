@@ -19,11 +19,12 @@ Tensor varlen_attention(Tensor q, Tensor k, Tensor v, Tensor cu_seqlens, int64_t
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> prune_attention(
     Tensor q, Tensor k, Tensor v, Tensor residual, Tensor cu_seqlens, int64_t max_seqlen, double scale,
     std::optional<double> threshold, std::optional<double> keep_ratio, std::optional<Tensor> denominators,
-    std::optional<Tensor> protected_rows, bool protect_first);
+    std::optional<Tensor> protected_rows, bool protect_first, bool count_first);
 std::tuple<Tensor, Tensor> keep_threshold(Tensor importance, Tensor cu_seqlens, double threshold,
                                           std::optional<Tensor> protected_rows, bool protect_first, bool capacity);
 std::tuple<Tensor, Tensor> keep_topk(Tensor importance, Tensor cu_seqlens, double keep_ratio,
-                                     std::optional<Tensor> protected_rows, bool protect_first, bool capacity);
+                                     std::optional<Tensor> protected_rows, bool protect_first, bool capacity,
+                                     bool count_first);
 Tensor compact(Tensor x, Tensor keep_idx, int64_t total);
 std::vector<Tensor> compact_many(std::vector<Tensor> xs, Tensor keep_idx, int64_t total);
 std::tuple<Tensor, Tensor, Tensor> pack_index(Tensor attention_mask);
@@ -37,9 +38,11 @@ Tensor packed_linear(Tensor x, Tensor weight, std::optional<Tensor> bias, int64_
 Tensor encoder(Tensor x, Tensor cu_seqlens, int64_t max_seqlen, std::vector<Tensor> weights, std::vector<double> eps,
                int64_t heads, int64_t activation, double scale, std::vector<double> keep, bool topk, bool before_layer,
                std::optional<Tensor> denominators, std::optional<Tensor> protected_rows, bool protect_first,
-               int64_t readout, std::optional<Tensor> token_idx, int64_t places, bool sqrt_rows);
+               int64_t readout, std::optional<Tensor> token_idx, int64_t places, bool sqrt_rows,
+               bool count_first);
 Tensor padded_encoder(Tensor x, Tensor attention_mask, std::vector<Tensor> weights, std::vector<double> eps, int64_t heads,
                       int64_t activation, double scale, std::vector<double> keep, bool topk, bool before_layer,
-                      int64_t denominator, std::optional<Tensor> protected_places, bool protect_first, int64_t readout);
+                      int64_t denominator, std::optional<Tensor> protected_places, bool protect_first, int64_t readout,
+                      bool count_first);
 
 }  // namespace tokprune::torch_binding

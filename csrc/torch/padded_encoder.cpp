@@ -34,7 +34,8 @@ std::optional<Tensor> denominators_of(int64_t denominator, const int32_t* cu_seq
 
 Tensor padded_encoder(Tensor x, Tensor attention_mask, std::vector<Tensor> weights, std::vector<double> eps, int64_t heads,
                       int64_t activation, double scale, std::vector<double> keep, bool topk, bool before_layer,
-                      int64_t denominator, std::optional<Tensor> protected_places, bool protect_first, int64_t readout) {
+                      int64_t denominator, std::optional<Tensor> protected_places, bool protect_first, int64_t readout,
+                      bool count_first) {
   check_cpu("x", x);
   if (x.dim() != 3) fail("x: must have shape (batch, length, hidden), got " + shape_of(x));
   const int64_t batch = x.size(0), length = x.size(1), hidden = x.size(2), places = batch * length;
@@ -52,7 +53,7 @@ Tensor padded_encoder(Tensor x, Tensor attention_mask, std::vector<Tensor> weigh
   const bool restores = readout == 0 || readout == 3;  // all, survivor_mean
   Tensor out = encoder(rows, cu_seqlens, longest, std::move(weights), std::move(eps), heads, activation, scale, std::move(keep), topk,
                        before_layer, denominators_of(denominator, bounds, batch), protected_rows, protect_first, readout,
-                       restores ? std::optional<Tensor>(token_idx) : std::nullopt, places, denominator == kSqrtKept);
+                       restores ? std::optional<Tensor>(token_idx) : std::nullopt, places, denominator == kSqrtKept, count_first);
   return restores ? reshaped(out, {batch, length, hidden}) : out;
 }
 

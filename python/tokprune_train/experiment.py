@@ -8,22 +8,22 @@ from argparse import Namespace
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 
-import torch
 from torch import nn
 from transformers import AutoConfig
 
 import tokprune_kernels as tk
+from tokprune_kernels.cli.arguments import use_threads
 from tokprune_kernels.cli.batches import longest_allowed
-from tokprune_kernels.cli.errors import CliError
+from tokprune_kernels.cli.errors import CliError, UsageError
+from tokprune_kernels.cli.foreign import refuse_foreign
 from tokprune_kernels.cli.loading import load_tokenizer, resolve
 from tokprune_kernels.cli.machine import installed_version, machine_stamp
-from tokprune_kernels.cli.pruning_arguments import describe
+from tokprune_kernels.cli.pruning_arguments import describe, pruning_from
 from tokprune_kernels.cli.table import format_pairs
 from tokprune_kernels.cli.terminal import Progress
 
 from . import processes
 from .commands.data_arguments import columns_from
-from .commands.score_arguments import denominator_from
 from .evaluation import Evaluation
 from .objectives.cost import FlopsCost, LatencyCost
 from .pruners.base import Constraint
@@ -36,8 +36,7 @@ from .workspace import RESULT, Workspace, open_workspace
 
 def run_experiment(args: Namespace) -> int:
     """Train as `tokprune train` was asked to; see commands/train.py for the arguments. Returns the exit code."""
-    if args.threads is not None:
-        torch.set_num_threads(args.threads)
+    use_threads(args)
     output = Path(args.output)
     if (output / RESULT).is_file():
         if not args.resume:
@@ -76,6 +75,9 @@ def settings_from(args: Namespace, **changes) -> Settings:
 
 def _workspace(args: Namespace, output: Path) -> Workspace:
     name, _ = resolve(args.model)
+    for given in (args.model, getattr(args, "teacher", None)):
+        if given is not None:
+            refuse_foreign(given)
     tokenizer = load_tokenizer(name)
     max_length = longest_allowed(AutoConfig.from_pretrained(name), tokenizer, args.max_length)
     return open_workspace(
@@ -110,12 +112,13 @@ def _ltp(workspace: Workspace, args: Namespace):
         start=args.start,
         start_power=args.start_power,
         start_threshold=args.start_threshold,
+        line_start=args.line_start,
         regularizer=args.regularizer,
         temperature=tuple(args.temperature),
         threshold_lr=args.threshold_lr,
         teaching=_teaching(args),
         masks=args.masks,
-        score_denominator=denominator_from(args),
+        score_denominator=args.score_denominator,
         soft=_soft(args),
         hard=settings_from(args),
     )
@@ -130,6 +133,7 @@ def _top(workspace: Workspace, args: Namespace):
         ranking=args.ranking,
         score_temperature=args.score_temperature,
         position=args.position,
+        count_first=args.count_first,
         teaching=_teaching(args),
         masks=args.masks,
         soft=_soft(args),
@@ -140,15 +144,28 @@ def _top(workspace: Workspace, args: Namespace):
 
 def _fixed(workspace: Workspace, args: Namespace):
     settings = settings_from(args)
-    return fixed.thresholds(workspace, args.final_threshold, settings, _teaching(args)), settings
+    return fixed.thresholds(workspace, args.final_threshold, args.line_start, settings, _teaching(args), **_pruning_options(args)), settings
 
 
 def _topk(workspace: Workspace, args: Namespace):
     settings = settings_from(args)
-    return fixed.ratios(workspace, args.final_keep, args.whole_layers, settings, _teaching(args)), settings
+    return fixed.ratios(workspace, args.final_keep, args.whole_layers, settings, _teaching(args), **_pruning_options(args)), settings
 
 
-_RECIPES = {"dense": _dense, "ltp": _ltp, "top": _top, "fixed": _fixed, "topk": _topk}
+def _pruning_options(args: Namespace) -> dict:
+    return {"position": args.position, "score_denominator": args.score_denominator}
+
+
+def _hard(workspace: Workspace, args: Namespace):
+    config, settings = AutoConfig.from_pretrained(workspace.base), settings_from(args)
+    saved = getattr(config, "pruning", None)
+    if args.pruning is None and args.keep_ratios is None and args.thresholds is None and saved is None:
+        raise UsageError("say what is pruned: give --pruning, --keep-ratios or --thresholds (the model's config.json has no pruning)")
+    pruning, _ = pruning_from(args, config.num_hidden_layers, saved)
+    return fixed.given(workspace, pruning, settings, _teaching(args)), settings
+
+
+_RECIPES = {"dense": _dense, "ltp": _ltp, "top": _top, "hard": _hard, "fixed": _fixed, "topk": _topk}
 
 
 def _teaching(args: Namespace) -> Teaching:

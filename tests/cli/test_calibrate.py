@@ -99,12 +99,21 @@ def test_pairs_under_measured_time(json_of, classifier, tmp_path, monkeypatch):
         (("--speedup", 50), "no thresholds or ratios within reach save so much: the most is"),
         (("--speedup", 1.2, "--rows", 1), "two texts are needed at least"),
         (("--speedup", 1.2, "--max-length", 1000), "--max-length 1000 is more than the 64 positions"),
-        (("--speedup", 1.2, "--method", "ltp", "--score-denominator", "none"), "score_denominator must be"),
     ],
 )
 def test_what_cannot_be(tokprune, classifier, lines, arguments, message):
     code, _, errors = tokprune("calibrate", classifier, "--text", lines, *arguments)
     assert code == 1 and message in errors and len(errors.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("method", ["top", "ltp"])
+@pytest.mark.parametrize(("position", "denominator"), [("before_layer", "kept"), ("after_attention", "sqrt_kept"), ("before_layer", 16)])
+def test_position_and_denominator_of_both_methods(json_of, classifier, lines, method, position, denominator):
+    how = ("--method", method, "--position", position, "--score-denominator", denominator)
+    result = json_of("calibrate", classifier, "--text", lines, "--rows", 32, "--speedup", 1.3, *how)
+    pruning = tk.PruningConfig.from_dict(result["pruning"])
+    assert (pruning.position, pruning.score_denominator) == (position, denominator)
+    assert result["faithfulness"]["flops_reduction"] == pytest.approx(1.3, rel=0.15)
 
 
 def test_what_cannot_be_calibrated(tokprune, tiny_bert, classifier, lines, tmp_path):
@@ -115,3 +124,24 @@ def test_what_cannot_be_calibrated(tokprune, tiny_bert, classifier, lines, tmp_p
     assert code == 1 and "unusable data: no text column" in errors and "--text-column" in errors
     code, _, errors = tokprune("calibrate", classifier, "--speedup", 1.2)
     assert code == 2 and "one of the arguments --text --data is required" in errors
+
+
+def test_a_cross_encoder_stays_one(json_of, classifier, lines, tmp_path):
+    """Every file of its folder, its activation among them: what was a raw score must not come back as a probability."""
+    sentence_transformers = pytest.importorskip("sentence_transformers", reason="needs sentence-transformers")
+    one_label = transformers.BertForSequenceClassification.from_pretrained(classifier, num_labels=1, ignore_mismatched_sizes=True)
+    one_label.save_pretrained(tmp_path / "made")
+    transformers.AutoTokenizer.from_pretrained(classifier).save_pretrained(tmp_path / "made")
+    made = sentence_transformers.CrossEncoder(str(tmp_path / "made"), device="cpu", activation_fn=torch.nn.Identity())
+    made.save_pretrained(str(tmp_path / "reranker"))
+    (tmp_path / "reranker" / "notes").mkdir()
+    (tmp_path / "reranker" / "notes" / "read.me").write_text("kept")
+    json_of("calibrate", tmp_path / "reranker", "--text", lines, "--speedup", 1.3, "--output", tmp_path / "out", "--threads", 1)
+    names = {path.name for path in (tmp_path / "reranker").rglob("*")}
+    assert names <= {path.name for path in (tmp_path / "out").rglob("*")}
+    back = sentence_transformers.CrossEncoder(str(tmp_path / "out"), device="cpu")
+    assert type(back.activation_fn) is torch.nn.Identity and type(back.model).__name__ == "PrunedBertForSequenceClassification"
+    pairs = [("a cat", "another cat"), ("a cat", "no dog at all")]
+    batch = back.tokenizer(pairs, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        assert back.predict(pairs) == pytest.approx(back.model(**batch).logits[:, 0].numpy(), abs=1e-6)

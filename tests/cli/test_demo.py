@@ -9,6 +9,7 @@ import pytest
 
 from tokprune_kernels.cli import checks, loading
 from tokprune_kernels.cli.main import main
+from tokprune_kernels.cli.texts import Texts
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,7 @@ def test_output_is_plain_and_fits_the_terminal(demo):
 
 def test_a_failed_check_is_a_failure(minilm_path, tokprune, monkeypatch):
     monkeypatch.setattr(checks, "_TOLERANCE", dict.fromkeys(checks._TOLERANCE, (0.0, 0.0)))
-    monkeypatch.setattr("tokprune_kernels.cli.loading.read_texts", lambda path: ["A short text.", "Another one."])
+    monkeypatch.setattr("tokprune_kernels.cli.texts.read_texts", lambda path: Texts(["A short text.", "Another one."]))
     code, out, err = tokprune("demo")
     assert code == 1 and out == "" and "packed dense = Hugging Face" in err and err.count("\n") == 1
 

@@ -45,6 +45,8 @@ def train(tokprune, dense, folder, tmp_path):
 
     def run(method, *arguments):
         output = tmp_path / method
+        if output.exists():
+            output = tmp_path / f"{method} again"
         code, out, errors = tokprune(
             "train", method, "--model", dense / "model", "--data", folder, "--output", output, *OPTIONS, *arguments
         )
@@ -110,13 +112,16 @@ def test_keep_ratios_learned(train, tmp_path):
     last = json.loads((tmp_path / "top" / "soft" / "log.jsonl").read_text().splitlines()[-1])
     ratios = [last[f"keep_{layer}"] for layer in range(LAYERS)]
     assert all(round(5 * ratio, 5) == int(round(5 * ratio)) or ratio < 1e-6 for ratio in ratios)
-    powers = [math.log(kept) / math.log(ratio) for ratio, kept in zip(ratios, pruning.keep_ratios, strict=True) if ratio < 1.0]
+    powers = [math.log(kept) / math.log(ratio) for ratio, kept in zip(ratios, pruning.keep_ratios, strict=True) if 1e-6 < ratio < 1.0]
+    assert not pruning.count_first, "of the tokens past the first, as the bins are"
     assert powers == pytest.approx([powers[0]] * len(powers))
     assert result["options"]["bins"] == 5
 
 
 def test_keep_ratios_under_measured_time(train, tmp_path):
-    train("top", "--speedup", 1.2, "--latency", "--ranking", 0, "--epochs", 0.2, "--soft-epochs", 0.2)
+    options = ("--ranking", 0, "--epochs", 0.2, "--soft-epochs", 0.2, "--count-first")
+    _, pruning = train("top", "--speedup", 1.2, "--latency", *options)
+    assert pruning.count_first
     table = json.loads((tmp_path / "top" / "latency.json").read_text())
     assert table["texts"] == 8
 
@@ -186,16 +191,76 @@ def test_thresholds_that_cannot_be_learned(tokprune, dense, folder, tmp_path, op
 
 
 def test_fixed_thresholds(train):
-    result, pruning = train("fixed", "--final-threshold", 0.09)
+    """From 0, as in LTP's code, or to the final one in the last layer."""
+    _, pruning = train("fixed", "--final-threshold", 0.09)
+    assert pruning.thresholds == pytest.approx((0.0, 0.03, 0.06))
+    result, pruning = train("fixed", "--final-threshold", 0.09, "--line-start", 1)
     assert pruning.thresholds == pytest.approx((0.03, 0.06, 0.09))
     assert result["evaluation"]["flops_reduction"]["packed"] > 1
 
 
+def test_fixed_pruning_where_and_by_what_it_is_told(train):
+    result, pruning = train("fixed", "--final-threshold", 0.09, "--line-start", 1, "--position", "before_layer", "--score-denominator", "initial")
+    assert pruning == tk.PruningConfig.ltp([0.0, 0.045, 0.09], position="before_layer", score_denominator="initial")
+    assert result["evaluation"]["flops_reduction"]["packed"] > 1
+    _, pruning = train("topk", "--final-keep", 0.5, "--whole-layers", 1, "--position", "after_attention", "--score-denominator", 16)
+    assert (pruning.position, pruning.score_denominator) == ("after_attention", 16)
+
+
 def test_falling_keep_ratios(train):
-    result, pruning = train("topk", "--final-keep", 0.5, "--whole-layers", 1)
-    assert pruning.keep_ratios == pytest.approx((1.0, 0.75, 0.5 / 0.75))
-    alive = result["evaluation"]["tokens_alive"]
-    assert alive[0] == 1.0 > alive[1] > alive[2]
+    """The same shares, after the attention of their layer as in LTP's code, or one attention earlier."""
+    alive = {}
+    for position in ("after_attention", "before_layer"):
+        options = () if position == "after_attention" else ("--position", position)
+        result, pruning = train("topk", "--final-keep", 0.5, "--whole-layers", 1, *options)
+        assert pruning.keep_ratios == pytest.approx((1.0, 0.75, 0.5 / 0.75)) and pruning.position == position
+        alive[position] = result["evaluation"]["tokens_alive"]
+    assert alive["before_layer"][0] == 1.0 > alive["before_layer"][1] > alive["before_layer"][2]
+    assert alive["after_attention"][1:] == pytest.approx([1.0, *alive["before_layer"][1:3]])
+
+
+@pytest.mark.parametrize("given", ["file", "ratios", "thresholds"])
+def test_a_hard_stage_on_what_is_given(train, tmp_path, given):
+    """Ratios or thresholds from the command line, or a whole configuration; they stand, the weights are trained."""
+    file = tmp_path / "pruning.json"
+    wanted = {
+        "file": tk.PruningConfig.top([1.0, 0.6, 0.5], count_first=False),
+        "ratios": tk.PruningConfig.top([1.0, 0.7, 0.4]),
+        "thresholds": tk.PruningConfig.ltp([0.0, 0.05, 0.09]),
+    }[given]
+    file.write_text(json.dumps(wanted.to_dict()))
+    options = {"file": ("--pruning", file), "ratios": ("--keep-ratios", "1,0.7,0.4"), "thresholds": ("--thresholds", "0,0.05,0.09")}[given]
+    result, pruning = train("hard", *options)
+    assert pruning == wanted and result["method"] == "hard"
+    assert result["evaluation"]["flops_reduction"]["packed"] > 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--keep-ratios", "1,0.5"), "the model has 3 layers, got 2 entries"),
+        (("--keep-ratios", "1,0.5,0.5", "--thresholds", "0,0,0"), "not allowed with"),
+        (("--thresholds", "0,much"), "is not a list of numbers"),
+    ],
+)
+def test_a_hard_stage_needs_what_fits(tokprune, dense, folder, tmp_path, options, message):
+    start = ("--model", dense / "model", "--data", folder, "--output", tmp_path / "out", *OPTIONS)
+    code, _, errors = tokprune("train", "hard", *start, *options)
+    assert code == 2 and message in errors
+
+
+def test_a_hard_stage_goes_on_from_a_pruned_model(tokprune, train, folder, tmp_path):
+    """Under the pruning in its config.json, as an imported checkpoint has it."""
+    _, pruning = train("fixed", "--final-threshold", 0.09)
+    start = ("--model", tmp_path / "fixed" / "model", "--data", folder, "--output", tmp_path / "out", *OPTIONS)
+    code, _, errors = tokprune("train", "hard", *start)
+    assert code == 0, errors
+    assert result_of(tmp_path / "out")["pruning"] == pruning.to_dict() and not pruning.is_dense
+
+
+def test_a_hard_stage_on_nothing(tokprune, tiny_classifier, folder, tmp_path):
+    code, _, errors = tokprune("train", "hard", "--model", tiny_classifier, "--data", folder, "--output", tmp_path / "out", *OPTIONS)
+    assert code == 2 and "give --pruning, --keep-ratios or --thresholds" in errors
 
 
 def test_pairs_and_numbers(tokprune, tiny_bert, tmp_path):

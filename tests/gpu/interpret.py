@@ -22,7 +22,7 @@ from tokprune_kernels.ops.registration import GPU_MODULES  # noqa: E402
 # Of these one sample in so many is run: interpreted, a long text takes seconds.
 EVERY = {"float32": {"attn_importance": 2, "attn_importance_backward": 2}, "float16": dict.fromkeys(GPU_MODULES, 3)}
 # Whole encoders on the longest texts: dense, and a rule each way.
-LONG = ("long dense before=False", "long threshold before=True", "long topk before=False")
+LONG = ("long dense before=False", "long threshold before=True", "long topk before=False", "long past the first before=True")
 
 
 def run(name: str, dtype: torch.dtype) -> list[tuple[str, int, float, float]]:
@@ -57,7 +57,7 @@ def run_whole(dtype: torch.dtype) -> list[tuple[str, int, float, float]]:
             inner = hidden if tensor.dim() == 1 else tensor.shape[1]
             tensors += [tensor if tensor.dim() == 1 else unpack_weight(tensor, len(bias), inner).contiguous(), bias]
         layers = [LayerTensors(*(t.to(dtype) for t in tensors[at : at + 12])) for at in range(0, len(tensors), 12)]
-        own = {name: given[name] for name in ("protect_first", "sqrt_rows") if name in given}
+        own = {name: given[name] for name in ("protect_first", "sqrt_rows", "count_first") if name in given}
         rules = Rules(heads, scale, activation, tuple(eps), tuple(keep), topk, before, **own)
         out = torch.zeros_like(expected, dtype=dtype)
         # Room for more tokens than there are: what lies past them must not matter.
@@ -94,6 +94,7 @@ def run_models(dtype: torch.dtype) -> list[tuple[str, int, float, float]]:
         "top": tk.PruningConfig.top([1.0, 0.6, 0.5]),
         "top after attention": tk.PruningConfig.top([0.7, 0.6, 0.5], position="after_attention"),
         "protected": tk.PruningConfig.ltp([0.02, 0.03, 0.05], protected_token_ids=(7, 9), score_denominator="initial"),
+        "top past the first": tk.PruningConfig.top([1.0, 0.6, 0.5], count_first=False),
         "first may go": tk.PruningConfig.top([1.0, 0.4, 0.3], protect_first=False),
     }
     rows = []

@@ -65,8 +65,14 @@ def test_the_mask_is_never_pruned(tokenizer, tmp_path):
     assert torch.equal(kept, (batch["input_ids"] == tokenizer.mask_token_id) | first)
 
 
-def test_a_mask_that_nobody_knows_is_said(tokenizer):
+@pytest.mark.parametrize("saved", [False, True])
+def test_a_mask_that_nobody_knows_is_said(saved, tokenizer, tmp_path):
+    """A folder without a tokenizer says nothing either: transformers would make one up."""
     model = tk.prune_model(of_task("fill-mask", tokenizer), PRUNING)
+    if saved:
+        model.save_pretrained(tmp_path)
+        model = tk.from_pretrained(tmp_path)
+    assert getattr(model.config, "mask_token_id", None) is None
     batch = tokenizer(TEXT, return_tensors="pt")
     with pytest.warns(UserWarning, match="which token is \\[MASK\\] is not known.*config.mask_token_id"), torch.no_grad():
         model(**batch)

@@ -32,6 +32,7 @@ def test_a_run_takes_the_time_it_is_given():
     ("arguments", "name"),
     (
         ({"threads": 0}, "threads"),
+        ({"threads": 99999}, "threads: .* cores .* got 99999"),
         ({"megabytes": 0}, "megabytes"),
         ({"megabytes": 1, "threads": 2}, "megabytes"),
         ({"seconds": 0.0}, "seconds"),

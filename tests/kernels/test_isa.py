@@ -135,6 +135,8 @@ BAD = {
     "bounds": (lambda q, c: core.attn_importance(q, q, q, c + 1, 0.1), ValueError, "cu_seqlens"),
     "scale": (lambda q, c: core.attn_importance(q, q, q, c, float("inf")), ValueError, "scale"),
     "threads": (lambda q, c: core.attn_importance(q, q, q, c, 0.1, threads=0), ValueError, "threads"),
+    "many threads": (lambda q, c: core.attn_importance(q, q, q, c, 0.1, threads=99999), ValueError, "threads: .* cores .* got 99999"),
+    "threads at the peak": (lambda q, c: core.measure_peak(32, threads=99999), ValueError, "threads: .* cores .* got 99999"),
     "key_bias": (lambda q, c: core.attn_importance(q, q, q, c, 0.1, key_bias=q[:5, 0, 0].copy()), ValueError, "key_bias"),
     "row_weights": (lambda q, c: core.attn_importance(q, q, q, c, 0.1, row_weights=-abs(q[:, 0, 0])), ValueError, "row_weights"),
     "isa": (lambda q, c: core.attn_importance(q, q, q, c, 0.1, isa="mmx"), ValueError, "mmx"),

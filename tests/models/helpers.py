@@ -93,6 +93,7 @@ def to_config(tk, pruning):
     build = {"threshold": tk.PruningConfig.ltp, "topk": tk.PruningConfig.top}[pruning.criterion]
     return build(
         pruning.values,
+        count_first=pruning.count_first,
         position=pruning.position,
         score_denominator=pruning.score_denominator,
         protect_first=pruning.protect_first,

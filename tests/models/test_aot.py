@@ -24,6 +24,11 @@ target_link_libraries(aot_program ${{TORCH_LIBRARIES}} ${{CMAKE_DL_LIBS}})
 """
 # Inductor's embeddings and LayerNorm round differently.
 TOLERANCE = 1e-5
+COMPILER = os.environ.get("CXX", "g++")
+pytestmark = [
+    pytest.mark.skipif(not COMPILED, reason="programs hold weights that the compiled kernels packed"),
+    pytest.mark.skipif(shutil.which(COMPILER) is None, reason=f"needs a C++ compiler ({COMPILER})"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +41,6 @@ def model():
 @pytest.fixture(scope="module")
 def package(model, tmp_path_factory):
     """Path of the compiled model."""
-    compiler = os.environ.get("CXX", "g++")
-    if not COMPILED or shutil.which(compiler) is None:
-        pytest.skip(f"needs the compiled kernels and a C++ compiler ({compiler})")
     path = tmp_path_factory.mktemp("aot") / "model.pt2"
     with torch.no_grad():
         return torch._inductor.aoti_compile_and_package(export(model), package_path=str(path))

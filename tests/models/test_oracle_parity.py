@@ -7,6 +7,7 @@ with two scores closer than 1e-5 at the cut is left out; at most a tenth of a ba
 
 import copy
 import functools
+from dataclasses import replace
 
 import pytest
 import tokprune_kernels as tk
@@ -91,6 +92,21 @@ def test_options(position, criterion, denominator, protect_first, protected):
         stays = torch.isin(ids, torch.tensor(protected)) & mask.bool()
         assert stays.any()
         assert out.pruning.kept_mask[-1][stays].all()
+
+
+@pytest.mark.parametrize("protected", [(), (3, 5, 8, 13)], ids=["no_ids", "ids"])
+def test_ratios_past_the_first_token(position, protected):
+    """1 + ceil(ratio * (n - 1)) of n tokens stay, and not as many as where the first is counted."""
+    model = random_bert(num_hidden_layers=4)
+    ids, mask = random_batch((21, 0, 1, 2, 33, 21, 20, 48), seed=1)
+    pruning = make_pruning(model, ids, mask, "topk", position=position, protected_token_ids=protected, count_first=False)
+    expected = oracle64(model, ids, mask, pruning)
+    out = run(pruned_copy(tk, model, pruning), ids, mask)
+    assert_matches(out, expected, FLOAT32)
+    assert_follows_own_importance(out, ids, mask, pruning)
+    counted = oracle64(model, ids, mask, replace(pruning, count_first=True))
+    assert (expected.kept_lengths >= counted.kept_lengths).all()
+    assert not torch.equal(expected.kept_lengths, counted.kept_lengths)
 
 
 @pytest.mark.parametrize("protect_first", [True, False], ids=["first_protected", "first_free"])

@@ -25,6 +25,8 @@ PRUNINGS = {
     "ltp by roots before": tk.PruningConfig.ltp([0.0, 0.13, 0.0, 0.2], position="before_layer", score_denominator="sqrt_kept"),
     "top": tk.PruningConfig.top([1.0, 0.7, 1.0, 0.5]),
     "top after": tk.PruningConfig.top([0.9, 0.7, 0.8, 0.5], position="after_attention", **OPTIONS),
+    "top past the first": tk.PruningConfig.top([1.0, 0.7, 1.0, 0.5], count_first=False, **OPTIONS),
+    "top past the first, after": tk.PruningConfig.top([0.9, 0.7, 0.8, 0.5], position="after_attention", count_first=False),
     "unprotected": tk.PruningConfig.top([1.0, 0.7, 0.6, 0.5], protect_first=False),
 }
 SHAPES = {"panels": (128, 4, 200), "odd panels": (96, 3, 130)}

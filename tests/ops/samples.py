@@ -152,6 +152,11 @@ def keep_threshold(dtype):
 
 def keep_topk(dtype):
     yield from _keep((0.01, 0.3, 0.5, 1.0))
+    for name, lengths in BATCHES.items():
+        for value in (1e-15, 0.3, 1.0):
+            args = (scores(lengths), cu_seqlens_of(lengths), value)
+            extra = {"protected": protected_of(lengths), "capacity": value == 0.3, "count_first": False}
+            yield Sample(f"{name} {value} past the first", args, extra)
 
 
 def compact(dtype):
@@ -177,6 +182,7 @@ def prune_attention(dtype):
         args = (q, k, v, randn(len(q), 48, dtype=dtype), cu_seqlens_of(lengths), max(lengths, default=0), 0.2)
         yield Sample(f"{name} threshold", args, {"threshold": 0.02}, dtype)
         yield Sample(f"{name} ratio", args, {"keep_ratio": 0.4}, dtype)
+        yield Sample(f"{name} ratio past the first", args, {"keep_ratio": 0.4, "count_first": False}, dtype)
         extra = {"protected": protected_of(lengths), "protect_first": False, "keep_ratio": 0.2}
         yield Sample(f"{name} protected", args, extra, dtype)
         fixed = {"denominators": torch.full((len(lengths),), 64.0), "threshold": 0.02}
@@ -278,6 +284,10 @@ def encoder(dtype):
                         place["protected"] = protected_of(lengths)
                     label = f"{name} {rule} {before=} {readout=}"
                     yield EncoderSample(label, (*start, keep, topk, before), {"readout": readout, **place}, dtype)
+        if dtype == torch.float32:
+            past = {"readout": 0, "token_idx": token_idx, "places": batch * (length + 2), "count_first": False}
+            for before in (False, True):
+                yield EncoderSample(f"{name} past the first {before=}", (*start, [1.0, 0.5, 0.5], True, before), past, dtype)
         extra = {"denominators": torch.full((batch,), 64.0), "protect_first": False, "protected": protected_of(lengths)}
         extra |= {"token_idx": token_idx, "places": batch * (length + 2)}
         threshold = 0.01 if dtype == torch.float32 else 2.0
@@ -308,6 +318,7 @@ def padded_encoder(dtype):
             yield EncoderSample(f"{name} protected {readout=}", (*start, *fixed), extra, dtype)
         if dtype == torch.float32:
             yield EncoderSample(f"{name} topk", (*start, [1.0, 0.6, 0.7], True, True), {}, dtype)
+            yield EncoderSample(f"{name} past the first", (*start, [1.0, 0.5, 0.5], True, True), {"count_first": False}, dtype)
             for denominator, threshold in ((0, 0.02), (-1, 0.15), (-2, 0.02), (64, 0.01)):
                 extra = {"denominator": denominator, "protect_first": False}
                 yield EncoderSample(f"{name} {denominator=}", (*start, [threshold] * 3, False, False), extra, dtype)

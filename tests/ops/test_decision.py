@@ -52,6 +52,36 @@ def test_topk_rounds_up_but_not_for_rounding_errors():
         assert topk([0.1] * n, ratio)[1] == [0, k], (n, ratio)
 
 
+def test_topk_past_the_first_token():
+    """k = 1 + ceil(ratio * (n - 1)), the first token among them whatever its score."""
+    scores = [0.0, 0.5, 0.7, 0.5, 0.9]
+    assert topk(scores, 0.5, count_first=False) == ([0, 2, 4], [0, 3])
+    assert topk(scores, 0.51, count_first=False) == ([0, 1, 2, 4], [0, 4])
+    assert topk(scores, 1.0, count_first=False) == ([0, 1, 2, 3, 4], [0, 5])
+    assert topk(scores, 1e-15, count_first=False) == ([0], [0, 1])
+    assert topk(scores, 0.5, [1, 0, 4], count_first=False) == ([0, 1, 2, 4], [0, 1, 1, 4])
+    for n, ratio, k in ((11, 0.1, 2), (11, 0.7, 8), (4, 1 / 3, 2), (11, 0.1 + 1e-8, 3), (8, 0.5, 5), (2, 0.01, 2), (1, 0.5, 1)):
+        assert topk([0.1] * n, ratio, count_first=False)[1] == [0, k], (n, ratio)
+
+
+def test_topk_past_the_first_token_counts_what_is_protected():
+    protected = torch.tensor([False, True, False, False, False])
+    assert topk([0.0, 0.1, 0.7, 0.5, 0.9], 0.5, protected=protected, count_first=False) == ([0, 1, 4], [0, 3])
+    assert topk([0.0, 0.1, NAN, NAN, 0.9], 0.25, protected=protected, count_first=False) == ([0, 1, 2, 3], [0, 4])
+
+
+def test_past_the_first_token_needs_a_ranking_without_it():
+    for function in (ops.keep_topk, torch.ops.tokprune.keep_topk):
+        with pytest.raises(ValueError, match="count_first.*protect_first"):
+            function(torch.rand(3), cu_seqlens_of([3]), 0.5, None, False, False, False)
+    q, residual, bounds = torch.rand(3, 2, 8), torch.rand(3, 16), cu_seqlens_of([3])
+    for function in (ops.prune_attention, torch.ops.tokprune.prune_attention):
+        with pytest.raises(ValueError, match="count_first"):
+            function(q, q, q, residual, bounds, 3, 0.5, 0.1, None, None, None, True, False)
+        with pytest.raises(ValueError, match="count_first.*protect_first"):
+            function(q, q, q, residual, bounds, 3, 0.5, None, 0.5, None, None, False, False)
+
+
 def test_topk_keeps_all_protected_and_nan_even_beyond_its_count():
     protected = torch.tensor([True, True, True, False])
     assert topk([0.1, 0.1, 0.1, 0.9], 0.25, protected=protected) == ([0, 1, 2], [0, 3])
@@ -95,3 +125,14 @@ def test_bad_input_names_the_argument(function):
         arguments = {"importance": torch.rand(3), "cu_seqlens": cu_seqlens_of([3]), "threshold": 0.1} | changes
         with pytest.raises((ValueError, TypeError), match=name):
             function(**arguments)
+
+
+def test_calls_that_do_not_know_of_it_stay_valid():
+    """As many arguments as there were before, positional as compiled callers pass them; gradients as well."""
+    importance, bounds = torch.tensor([0.0, 0.5, 0.7, 0.5]), cu_seqlens_of([4])
+    kept, _ = torch.ops.tokprune.keep_topk(importance, bounds, 0.5, None, True, False)
+    assert kept.tolist() == [0, 2]
+    q, residual = torch.rand(4, 2, 8, requires_grad=True), torch.rand(4, 16)
+    context, *_, new_bounds = torch.ops.tokprune.prune_attention(q, q, q, residual, bounds, 4, 0.5, None, 0.5, None, None, True)
+    context.sum().backward()
+    assert new_bounds.tolist() == [0, 2] and q.grad.abs().sum() > 0

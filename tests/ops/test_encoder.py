@@ -51,6 +51,16 @@ def test_pruned_tokens_keep_the_state_they_left_with():
     assert left.tolist() == [False, True, True, True, False, True, True]
 
 
+def test_ratios_past_the_first_token():
+    """1 + ceil(0.3 * 3) = 2 of 4 stay and 1 + ceil(0.3 * 2) = 2 of 3; with the first counted it would be one of the 3."""
+    entry = arguments()
+    after_one = tk.ops.encoder(**arguments(weights=entry["weights"][:12], eps=entry["eps"][:2]))
+    for count_first, left in ((False, [2, 1]), (True, [2, 2])):
+        pruned = tk.ops.encoder(**arguments(keep_ratios=[1.0, 0.3], before_layer=True, count_first=count_first))
+        gone = (pruned == after_one).all(dim=1)
+        assert [int(gone[:4].sum()), int(gone[4:].sum())] == left and not gone[[0, 4]].any()
+
+
 WEIGHTS = encoder_weights(2, HIDDEN, WIDE, torch.float32)
 WRONG = {
     "activation": ({"activation": "silu"}, ValueError, "activation must be one of"),
@@ -71,6 +81,12 @@ WRONG = {
     "bounds": ({"cu_seqlens": cu_seqlens_of((4, 4))}, ValueError, "cu_seqlens"),
     "longest": ({"max_seqlen": 3}, ValueError, "max_seqlen"),
     "denominators": ({"denominators": torch.zeros(3)}, ValueError, "denominators"),
+    "past the first by thresholds": ({"thresholds": [0.1, 0.1], "count_first": False}, ValueError, "count_first=False"),
+    "past an unprotected first": (
+        {"keep_ratios": [1.0, 0.5], "count_first": False, "protect_first": False},
+        ValueError,
+        "leave out protect_first=False",
+    ),
     "unprotected": (
         {"readout": "first", "protect_first": False, "thresholds": [0.1, 0.1]},
         ValueError,

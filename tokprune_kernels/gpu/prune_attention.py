@@ -21,7 +21,7 @@ from .launching import ROW_COUNTS, given, live_rows, on_device
 def score_and_flag(
     partials, importance, flags, counts, cu_seqlens, denominators, protected, total, value, value_low,
     HEADS: tl.constexpr, BLOCK: tl.constexpr, DENOMINATORS: tl.constexpr,
-    TOPK: tl.constexpr, PROTECTED: tl.constexpr, PROTECT_FIRST: tl.constexpr,
+    TOPK: tl.constexpr, PROTECTED: tl.constexpr, PROTECT_FIRST: tl.constexpr, COUNT_FIRST: tl.constexpr,
 ):  # fmt: skip
     """Grid (B): importance (T,) float32 out of its partial sums, then `decision.flag_rows` of it in the same program."""
     sequence = tl.program_id(0)
@@ -36,7 +36,7 @@ def score_and_flag(
         tl.store(importance + start + offsets, received / (HEADS * denominator), mask=mask)
     tl.debug_barrier()  # what follows reads what other threads of the program wrote
     count = flag_by_rule(
-        importance, start, length, value, value_low, protected, flags, TOPK, PROTECTED, PROTECT_FIRST, BLOCK
+        importance, start, length, value, value_low, protected, flags, TOPK, PROTECTED, PROTECT_FIRST, COUNT_FIRST, BLOCK
     )
     tl.store(counts + sequence, count)
 
@@ -53,13 +53,13 @@ class Decision:
 
 def prune_attention(
     q, k, v, residual, cu_seqlens, max_seqlen, scale, threshold=None, keep_ratio=None, denominators=None, protected=None,
-    protect_first=True,
+    protect_first=True, count_first=True,
 ):  # fmt: skip
     """As the op of that name."""
     context, partials = attend(q, k, v, cu_seqlens, max_seqlen, scale)
     if partials is None:  # no token at all
         return context, residual.clone(), q.new_empty(0, dtype=torch.float32), cu_seqlens[:0].clone(), cu_seqlens.clone()
-    rule = (threshold, keep_ratio, protected, protect_first)
+    rule = (threshold, keep_ratio, protected, protect_first, count_first)
     decided = decide(Scores(partials, denominators), cu_seqlens, *rule)
     kept_context, kept_residual = context.new_empty(context.shape), residual.new_empty(residual.shape)
     for out, x in ((kept_context, context), (kept_residual, residual)):
@@ -76,7 +76,7 @@ class Scores:
     denominators: torch.Tensor | None
 
 
-def decide(scores, cu_seqlens, threshold, keep_ratio, protected, protect_first):
+def decide(scores, cu_seqlens, threshold, keep_ratio, protected, protect_first, count_first):
     """Who stays by exactly one of the two rules: a Decision, without a host sync."""
     (heads, total), sequences = scores.partials.shape, cu_seqlens.shape[0] - 1
     importance, flags = (scores.partials.new_empty(total, dtype=dtype) for dtype in (torch.float32, torch.int8))
@@ -89,7 +89,7 @@ def decide(scores, cu_seqlens, threshold, keep_ratio, protected, protect_first):
             scores.partials, importance, flags, counts, cu_seqlens, given(scores.denominators, importance),
             given(protected, flags).view(torch.int8), total, value, value_low, HEADS=heads,
             BLOCK=RANK_BLOCK if topk else BLOCK, DENOMINATORS=scores.denominators is not None, TOPK=topk,
-            PROTECTED=protected is not None, PROTECT_FIRST=protect_first,
+            PROTECTED=protected is not None, PROTECT_FIRST=protect_first, COUNT_FIRST=count_first,
         )  # fmt: skip
         place_rows[(sequences,)](
             flags, counts, cu_seqlens, keep_idx, new_cu_seqlens, total, BLOCK=BLOCK, COUNT_BLOCK=COUNT_BLOCK

@@ -130,9 +130,19 @@ def _check_packable(layers: nn.ModuleList, views: Iterable[LayerModules], weight
             name = next(name for name, one in layers[index].named_modules() if one is module)
             raise ValueError(
                 f"layer {index}'s {name} ({type(module).__name__}) cannot be frozen: it must be a plain nn.Linear or "
-                f"nn.LayerNorm of {weight.dtype}, without hooks. Merge adapters into it first, with PEFT "
-                "peft_model.merge_and_unload()"
+                f"nn.LayerNorm of {weight.dtype}, without hooks. {_remedy(module, weight)}"
             )
+
+
+def _remedy(module: nn.Module, weight: Tensor) -> str:
+    """What to do about a module that cannot be packed, by what it is."""
+    if type(module).__module__.startswith("peft."):
+        return "Merge its adapter first: merge_and_unload() of the PEFT model, or model.merge_adapter()"
+    if module._forward_hooks or module._forward_pre_hooks or "forward" in module.__dict__:
+        return "Take its hooks off first (handle.remove(); accelerate: remove_hook_from_module(model, recurse=True))"
+    if type(module) in (nn.Linear, nn.LayerNorm) and any(p.dtype != weight.dtype for p in module.parameters()):
+        return f"Convert the whole model to one dtype first, for example model.to({weight.dtype})"
+    return "Merge what it adds (an adapter, a parametrisation) into a plain layer first; unfrozen it runs as the module that it is"
 
 
 def _refuse(what: str, remedy: str | None = None) -> NoReturn:

@@ -85,10 +85,11 @@ def run_layers(run: Run, layers: Sequence[Layer], alive: Alive) -> None:
 def remove_before(run: Run, index: int, importance: Tensor, alive: Alive) -> None:
     """Decide at the entry of layer `index` by the last layer's importance, and let the others leave."""
     pruning, kernels = run.pruning, run.kernels
-    keep = kernels.keep_threshold if pruning.criterion == "threshold" else kernels.keep_topk
-    keep_idx, cu_seqlens = keep(
-        importance, alive.cu_seqlens, pruning.values[index], alive.protected, pruning.protect_first
-    )
+    rule = (importance, alive.cu_seqlens, pruning.values[index], alive.protected, pruning.protect_first)
+    if pruning.criterion == "threshold":
+        keep_idx, cu_seqlens = kernels.keep_threshold(*rule)
+    else:
+        keep_idx, cu_seqlens = kernels.keep_topk(*rule, False, pruning.count_first)
     if keep_idx.shape[0] < alive.x.shape[0]:
         run.exits.leave(alive.x, alive.token_idx, keep_idx)
         gather_labels(kernels, alive, keep_idx)
@@ -113,6 +114,7 @@ def attend_and_remove(
         denominators,
         alive.protected,
         pruning.protect_first,
+        pruning.count_first,
     )
     if run.recorder is not None:
         run.recorder.attended(alive.token_idx, alive.cu_seqlens, importance)

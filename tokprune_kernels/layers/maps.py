@@ -62,12 +62,16 @@ class AttentionMaps:
 
     def prune_attention(
         self, q: Tensor, k: Tensor, v: Tensor, residual: Tensor, cu_seqlens: Tensor, max_seqlen: int, scale: float,
-        threshold: float | None, keep_ratio: float | None, denominators: Tensor | None, *rule,
+        threshold: float | None, keep_ratio: float | None, denominators: Tensor | None, protected: Tensor | None, protect_first: bool,
+        count_first: bool,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
         """As `ops.prune_attention`, on the tokens alive."""
         context, importance = self.attn_importance(q, k, v, cu_seqlens, max_seqlen, scale, denominators)
-        keep, value = (self.keep_topk, keep_ratio) if threshold is None else (self.keep_threshold, threshold)
-        keep_idx, bounds = keep(importance.detach(), cu_seqlens, value, *rule)
+        scores = importance.detach()
+        if threshold is None:
+            keep_idx, bounds = self.keep_topk(scores, cu_seqlens, keep_ratio, protected, protect_first, count_first=count_first)
+        else:
+            keep_idx, bounds = self.keep_threshold(scores, cu_seqlens, threshold, protected, protect_first)
         return context.index_select(0, keep_idx), residual.index_select(0, keep_idx), importance, keep_idx, bounds
 
     def _padded(self, x: Tensor, places: Tensor) -> Tensor:

@@ -3,7 +3,8 @@
 A pruner gives each token a weight in [0, 1]. In the layers after that decision it multiplies the token's share as a key in
 every softmax, and its share as a row in the importance of the others. Weight 0 is removal: the tokens of weight 1 then get
 the very outputs and scores that they get when the others are gone. The papers' own training multiplies hidden states instead
-(`masks="hidden"`), after which a token still takes part in attention; a model trained so changes when its tokens are removed.
+(`masks="hidden"`): the output of each layer, once, by the weights given there and not by those before, which it has been
+multiplied by already. A token then still takes part in attention; a model trained so changes when its tokens are removed.
 """
 
 from __future__ import annotations
@@ -29,9 +30,10 @@ class SoftPruning(Protocol):
 
     masks: "attention" or "hidden", see the module.   score_denominator: as in PruningConfig.
 
-    Called with the layer (from 0), the tokens' importance there (T,), their weights so far (T,) and cu_seqlens (B + 1,) it returns
-    their weights from here on (T,), or None to leave them; all differentiable. The last layer's change nothing but what the
-    pruner itself counts.
+    Called with the layer (from 0), the tokens' importance there (T,), the weights that it gave last (T,), ones at first, and
+    cu_seqlens (B + 1,) it returns weights (T,): with masks "attention" those that hold from here on, with "hidden" what this layer's
+    output is multiplied by; None leaves everything as it is. All differentiable. The last layer's change nothing but what the
+    pruner itself counts, and with "hidden" the result.
     """
 
     masks: str

@@ -65,6 +65,7 @@ class WholeEncoder:
             None if first_only else batch.token_idx,
             batch.batch * batch.length,
             pruning.score_denominator == "sqrt_kept",
+            pruning.count_first,
         )
         return out if first_only else out.view(batch.batch, batch.length, x.shape[1])
 
@@ -87,6 +88,7 @@ class WholeEncoder:
             protected,
             pruning.protect_first,
             _readout(pruning, first_only, means),
+            pruning.count_first,
         )
 
 

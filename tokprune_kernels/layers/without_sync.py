@@ -85,6 +85,7 @@ class GraphEncoder:
         rules = Rules(
             whole.heads, whole.scale, whole.activation, tuple(whole.eps), values, pruning.criterion == "topk",
             pruning.position == "before_layer", pruning.protect_first, pruning.score_denominator == "sqrt_kept",
+            pruning.count_first,
         )  # fmt: skip
         longest, room = _rounded(batch.length), x.shape[0]
         optional = {"denominators": score_denominators(pruning, batch) if values else None, "protected": protected}

@@ -67,7 +67,7 @@ def _save_prune_attention(ctx, inputs, output):
 def _prune_attention(ctx, grad_context, grad_residual, grad_importance, *_):
     total, keep_idx = ctx.saved_tensors[0].shape[0], ctx.saved_tensors[7]
     grads = _attention_grads(ctx, _scatter(grad_context, keep_idx, total), grad_importance)[:3]
-    return *grads, _scatter(grad_residual, keep_idx, total), *(None,) * 8
+    return *grads, _scatter(grad_residual, keep_idx, total), *(None,) * 9
 
 
 def _save_compact(ctx, inputs, output):

@@ -47,9 +47,10 @@ def keep_threshold(importance, cu_seqlens, threshold, protected=None, protect_fi
     need.finite("threshold", threshold)
 
 
-def keep_topk(importance, cu_seqlens, keep_ratio, protected=None, protect_first=True, capacity=False):
+def keep_topk(importance, cu_seqlens, keep_ratio, protected=None, protect_first=True, capacity=False, count_first=True):
     _keep(importance, cu_seqlens, protected)
     need.ratio(keep_ratio)
+    need.count_first(count_first, True, protect_first)
 
 
 def _keep(importance, cu_seqlens, protected):
@@ -90,6 +91,7 @@ def prune_attention(
     denominators=None,
     protected=None,
     protect_first=True,
+    count_first=True,
 ):
     attn_importance(q, k, v, cu_seqlens, max_seqlen, scale, denominators)
     need.tensor("residual", residual, need.FLOATS, 2, q)
@@ -101,6 +103,7 @@ def prune_attention(
         need.finite("threshold", threshold)
     else:
         need.ratio(keep_ratio)
+    need.count_first(count_first, keep_ratio is not None, protect_first)
 
 
 def pack_index(attention_mask):
@@ -187,10 +190,12 @@ def encoder(
     token_idx=None,
     places=0,
     sqrt_rows=False,
+    count_first=True,
 ):
     need.tensor("x", x, need.COMPILED_FLOATS, 2)
     need.cu_seqlens(cu_seqlens, x)
     _layers(x, weights, eps, heads, activation, scale, keep, topk, before_layer)
+    need.count_first(count_first, topk, protect_first)
     need.denominators(denominators, cu_seqlens, x)
     need.protected(protected, x)
     _readout(readout, keep, protect_first)
@@ -218,10 +223,12 @@ def padded_encoder(
     protected=None,
     protect_first=True,
     readout=0,
+    count_first=True,
 ):
     need.tensor("x", x, need.COMPILED_FLOATS, 3)
     pack(x, attention_mask)
     _layers(x, weights, eps, heads, activation, scale, keep, topk, before_layer)
+    need.count_first(count_first, topk, protect_first)
     if denominator < -2:
         raise ValueError(f"denominator must be 0 (kept), -1 (sqrt_kept), -2 (initial) or positive, got {denominator}")
     if protected is not None:

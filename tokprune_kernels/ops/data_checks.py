@@ -33,7 +33,7 @@ def keep_threshold(importance, cu_seqlens, threshold, protected=None, protect_fi
     _cu_seqlens(cu_seqlens, importance.shape[0])
 
 
-def keep_topk(importance, cu_seqlens, keep_ratio, protected=None, protect_first=True, capacity=False):
+def keep_topk(importance, cu_seqlens, keep_ratio, protected=None, protect_first=True, capacity=False, count_first=True):
     _cu_seqlens(cu_seqlens, importance.shape[0])
 
 
@@ -67,7 +67,7 @@ def packed_linear(x, weight, bias, out_features, activation=0, rows=None):
 
 
 def encoder(x, cu_seqlens, max_seqlen, weights, eps, heads, activation, scale, keep, topk, before_layer, denominators=None,
-            protected=None, protect_first=True, readout=0, token_idx=None, places=0, sqrt_rows=False):  # fmt: skip
+            protected=None, protect_first=True, readout=0, token_idx=None, places=0, sqrt_rows=False, count_first=True):  # fmt: skip
     attn_importance(x, x, x, cu_seqlens, max_seqlen, scale, denominators)
     if readout in PLACED:
         unpack(x, token_idx, places, 1)

@@ -50,6 +50,7 @@ def keep_topk(
     protected: Tensor | None = None,
     protect_first: bool = True,
     capacity: bool = False,
+    count_first: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """The k = max(1, ceil(keep_ratio * n - 1e-9)) most important of each sequence's n rows (ToP, Li et al., KDD 2023).
 
@@ -58,6 +59,8 @@ def keep_topk(
 
     Args:
         keep_ratio: in (0, 1], the share of the rows that stays.
+        count_first: False takes the ratio of the rows past the first, which is not ranked and stays beside them:
+            k = min(n, 1 + ceil(keep_ratio * (n - 1) - 1e-9)), as ToP's official code counts. Needs protect_first.
         the others: as in `keep_threshold`.
 
     Returns:
@@ -67,5 +70,6 @@ def keep_topk(
         TypeError: wrong type or dtype.   ValueError: wrong shape, device or value.
     """
     if not traced():
-        checks.keep_topk(importance, cu_seqlens, keep_ratio, protected, protect_first, capacity)
-    return _keep_topk(dense(importance), dense(cu_seqlens), keep_ratio, dense(protected), protect_first, capacity)
+        checks.keep_topk(importance, cu_seqlens, keep_ratio, protected, protect_first, capacity, count_first)
+    protected = dense(protected)
+    return _keep_topk(dense(importance), dense(cu_seqlens), keep_ratio, protected, protect_first, capacity, count_first)

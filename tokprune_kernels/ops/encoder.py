@@ -31,6 +31,7 @@ def encoder(
     token_idx: Tensor | None = None,
     places: int = 0,
     sqrt_rows: bool = False,
+    count_first: bool = True,
 ) -> Tensor:
     """All layers of a post-norm encoder (BERT's kind) on packed tokens, pruned on the way; for inference, it has no gradient.
 
@@ -52,6 +53,7 @@ def encoder(
         denominators: (B,) float32, see `attn_importance`.   sqrt_rows: without them divide by the square root of the rows alive in
             each layer, not by their number.
         protected: (T,) bool, never pruned.   protect_first: nor is the first token of a sequence.
+        count_first: as in `keep_topk`; True with thresholds.
         readout: "all": every token's last state, survivors' final ones and the exit states of those pruned; "survivor_mean": the
             same, but in the rows of those pruned the mean of their sequence's survivors; "first": those of the first tokens;
             "first_only": the same, and the last layer computes nothing else.
@@ -64,8 +66,9 @@ def encoder(
         TypeError: wrong type or dtype.   ValueError: wrong shape, number, device or value.
     """
     activation_code, readout_code, keep, topk = encoder_codes(activation, readout, thresholds, keep_ratios)
-    options = (topk, before_layer, denominators, protected, protect_first, readout_code, token_idx, places, sqrt_rows)
-    arguments = (x, cu_seqlens, max_seqlen, list(weights), list(eps), heads, activation_code, scale, keep, *options)
+    options = (denominators, protected, protect_first, readout_code, token_idx, places, sqrt_rows, count_first)
+    layers = (list(weights), list(eps), heads, activation_code, scale)
+    arguments = (x, cu_seqlens, max_seqlen, *layers, keep, topk, before_layer, *options)
     if not traced():
         checks.encoder(*arguments)
     return _encoder(*(dense(value) if isinstance(value, Tensor) else value for value in arguments))

@@ -69,6 +69,19 @@ def ratio(value):
         raise ValueError(f"keep_ratio must be in (0, 1], got {value}: it is the share of the tokens that is kept")
 
 
+def count_first(value, by_ratio, protect_first):
+    """by_ratio: whether it is a keep ratio that decides."""
+    if value:
+        return
+    if not by_ratio:
+        raise ValueError("count_first=False says what a keep ratio is of: leave it out where a threshold decides")
+    if not protect_first:
+        raise ValueError(
+            "count_first=False sets the first token of a sequence beside the ranking, where it always stays: leave out "
+            "protect_first=False"
+        )
+
+
 def eps(value):
     finite("eps", value)
     if value < 0:

@@ -28,6 +28,7 @@ def padded_encoder(
     protected: Tensor | None = None,
     protect_first: bool = True,
     readout: str = "all",
+    count_first: bool = True,
 ) -> Tensor:
     """`encoder` between padded tensors: no size hangs on the data, so programs that were traced with it run for any mask.
 
@@ -37,7 +38,8 @@ def padded_encoder(
     Args:
         x: (B, L, H) float32 or bfloat16 states at the entry of the first layer; those at padding are not read.
         attention_mask: (B, L) bool, uint8, int32, int64 or float32; non-zero = live, on any side and with holes.
-        weights, eps, heads, activation, scale, thresholds, keep_ratios, before_layer, protect_first: as in `encoder`.
+        weights, eps, heads, activation, scale, thresholds, keep_ratios, before_layer, protect_first, count_first: as
+            in `encoder`.
         score_denominator: "kept", "sqrt_kept", "initial" or a positive int, see PruningConfig.
         protected: (B, L) bool, never pruned.
         readout: "all", "survivor_mean", "first" or "first_only", as in `encoder`.
@@ -50,7 +52,7 @@ def padded_encoder(
         TypeError: wrong type or dtype.   ValueError: wrong shape, number, device or value.
     """
     activation_code, readout_code, keep, topk = encoder_codes(activation, readout, thresholds, keep_ratios)
-    options = (topk, before_layer, denominator_code(score_denominator), protected, protect_first, readout_code)
+    options = (topk, before_layer, denominator_code(score_denominator), protected, protect_first, readout_code, count_first)
     arguments = (x, attention_mask, list(weights), list(eps), heads, activation_code, scale, keep, *options)
     if not traced():
         checks.padded_encoder(*arguments)

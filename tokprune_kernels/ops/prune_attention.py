@@ -22,6 +22,7 @@ def prune_attention(
     denominators: Tensor | None = None,
     protected: Tensor | None = None,
     protect_first: bool = True,
+    count_first: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """`attn_importance`, then `keep_threshold` or `keep_topk`, then context and residual rows of the tokens that stay.
 
@@ -29,7 +30,7 @@ def prune_attention(
         q, k, v, cu_seqlens, max_seqlen, scale, denominators: as in `attn_importance`.
         residual: (T, H) floating, gathered along with the context.
         threshold, keep_ratio: exactly one of them, as in `keep_threshold` and `keep_topk`.
-        protected, protect_first: as in `keep_threshold`.
+        protected, protect_first: as in `keep_threshold`.   count_first: as in `keep_topk`; True with a threshold.
 
     Returns:
         context (T', N_h, d), residual (T', H), importance (T,) float32 of all tokens, keep_idx (T',) int32 ascending and
@@ -39,9 +40,8 @@ def prune_attention(
         TypeError: wrong type or dtype.   ValueError: wrong shape, device or value, or not exactly one rule.
     """
     if not traced():
-        checks.prune_attention(
-            q, k, v, residual, cu_seqlens, max_seqlen, scale, threshold, keep_ratio, denominators, protected, protect_first
-        )
+        rule = (threshold, keep_ratio, denominators, protected, protect_first, count_first)
+        checks.prune_attention(q, k, v, residual, cu_seqlens, max_seqlen, scale, *rule)
     q, k, v = head_rows(q, k, v)
     return _prune_attention(
         q,
@@ -56,4 +56,5 @@ def prune_attention(
         dense(denominators),
         dense(protected),
         protect_first,
+        count_first,
     )

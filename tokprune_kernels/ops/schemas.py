@@ -91,8 +91,8 @@ def keep_threshold(importance, cu_seqlens, threshold, protected=None, protect_fi
 
 
 @_fake
-def keep_topk(importance, cu_seqlens, keep_ratio, protected=None, protect_first=True, capacity=False):
-    checks.keep_topk(importance, cu_seqlens, keep_ratio, protected, protect_first, capacity)
+def keep_topk(importance, cu_seqlens, keep_ratio, protected=None, protect_first=True, capacity=False, count_first=True):
+    checks.keep_topk(importance, cu_seqlens, keep_ratio, protected, protect_first, capacity, count_first)
     rows = importance.shape[0] if capacity else _unknown_size()
     return cu_seqlens.new_empty(rows), cu_seqlens.new_empty(cu_seqlens.shape)
 
@@ -123,10 +123,10 @@ def prune_attention(
     denominators=None,
     protected=None,
     protect_first=True,
+    count_first=True,
 ):
-    checks.prune_attention(
-        q, k, v, residual, cu_seqlens, max_seqlen, scale, threshold, keep_ratio, denominators, protected, protect_first
-    )
+    rule = (threshold, keep_ratio, denominators, protected, protect_first, count_first)
+    checks.prune_attention(q, k, v, residual, cu_seqlens, max_seqlen, scale, *rule)
     kept = _unknown_size()
     context, residual = q.new_empty((kept, *q.shape[1:])), residual.new_empty((kept, residual.shape[1]))
     return context, residual, _scores(q), cu_seqlens.new_empty(kept), cu_seqlens.new_empty(cu_seqlens.shape)
@@ -197,8 +197,9 @@ def encoder(
     token_idx=None,
     places=0,
     sqrt_rows=False,
+    count_first=True,
 ):
-    options = (denominators, protected, protect_first, readout, token_idx, places, sqrt_rows)
+    options = (denominators, protected, protect_first, readout, token_idx, places, sqrt_rows, count_first)
     checks.encoder(
         x, cu_seqlens, max_seqlen, weights, eps, heads, activation, scale, keep, topk, before_layer, *options
     )
@@ -221,7 +222,8 @@ def padded_encoder(
     protected=None,
     protect_first=True,
     readout=0,
+    count_first=True,
 ):
-    options = (denominator, protected, protect_first, readout)
+    options = (denominator, protected, protect_first, readout, count_first)
     checks.padded_encoder(x, attention_mask, weights, eps, heads, activation, scale, keep, topk, before_layer, *options)
     return x.new_empty(x.shape if readout in PLACED else (x.shape[0], x.shape[2]))

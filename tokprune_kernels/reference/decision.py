@@ -15,11 +15,15 @@ def keep_threshold(importance, cu_seqlens, threshold, protected=None, protect_fi
     return _kept_rows(keep, cu_seqlens, capacity)
 
 
-def keep_topk(importance, cu_seqlens, keep_ratio, protected=None, protect_first=True, capacity=False):
-    """The max(1, ceil(keep_ratio * n - 1e-9)) most important of each sequence's n rows, always-kept ones counting first."""
+def keep_topk(importance, cu_seqlens, keep_ratio, protected=None, protect_first=True, capacity=False, count_first=True):
+    """The max(1, ceil(keep_ratio * n - 1e-9)) most important of each sequence's n rows, always-kept ones counting first.
+
+    Without count_first the ratio is of the n - 1 rows past the first, which stays beside them.
+    """
+    apart = 0 if count_first else 1
     keep = _always_kept(importance, cu_seqlens, protected, protect_first)
     for rows in _sequences(cu_seqlens):
-        wanted = max(1, math.ceil(keep_ratio * (rows.stop - rows.start) - 1e-9))
+        wanted = max(1, apart + math.ceil(keep_ratio * (rows.stop - rows.start - apart) - 1e-9))
         candidates = (~keep[rows]).nonzero().flatten()
         free_places = max(0, wanted - int(keep[rows].sum()))
         order = importance[rows][candidates].argsort(descending=True, stable=True)

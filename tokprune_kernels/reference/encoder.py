@@ -1,5 +1,7 @@
 """A whole pruned encoder on packed tokens, layer after layer."""
 
+from functools import partial
+
 import torch
 
 from .attention import attn_importance, square_roots
@@ -39,12 +41,13 @@ def encoder(
     token_idx=None,
     places=0,
     sqrt_rows=False,
+    count_first=True,
 ):
     """Last states of the tokens at their places (places, H), or of each sequence's first token (B, H); zeros elsewhere."""
     hidden, wide = x.shape[1], [bias.shape[0] for bias in weights[7 :: len(LAYER_WEIGHTS)]]
     importance, out = None, x.new_zeros(places, hidden) if readout in PLACED else None
     entered, entered_bounds = token_idx, cu_seqlens
-    decide = keep_topk if topk else keep_threshold
+    decide = partial(keep_topk, count_first=count_first) if topk else keep_threshold
     for index, width in enumerate(wide):
         start = index * len(LAYER_WEIGHTS)
         part = dict(zip(LAYER_WEIGHTS, weights[start : start + len(LAYER_WEIGHTS)], strict=True))

@@ -22,6 +22,7 @@ def padded_encoder(
     protected=None,
     protect_first=True,
     readout=0,
+    count_first=True,
 ):
     """`encoder` of the live rows of x (B, L, H): (B, L, H) with zeros at padding, or (B, H), each text's first token."""
     rows, cu_seqlens, token_idx = pack(x, attention_mask)
@@ -52,5 +53,6 @@ def padded_encoder(
         token_idx if restores else None,
         x.shape[0] * x.shape[1],
         denominator == DENOMINATORS["sqrt_kept"],
+        count_first,
     )
     return out.view(x.shape) if restores else out

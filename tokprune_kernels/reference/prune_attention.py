@@ -18,10 +18,14 @@ def prune_attention(
     denominators=None,
     protected=None,
     protect_first=True,
+    count_first=True,
 ):
     """Context and residual rows of the tokens that stay, importance of all, keep_idx, new_cu_seqlens."""
     context, importance = attn_importance(q, k, v, cu_seqlens, max_seqlen, scale, denominators)
-    keep, value = (keep_topk, keep_ratio) if threshold is None else (keep_threshold, threshold)
-    keep_idx, new_cu_seqlens = keep(importance, cu_seqlens, value, protected, protect_first)
+    if threshold is None:
+        decided = keep_topk(importance, cu_seqlens, keep_ratio, protected, protect_first, count_first=count_first)
+    else:
+        decided = keep_threshold(importance, cu_seqlens, threshold, protected, protect_first)
+    keep_idx, new_cu_seqlens = decided
     context, residual = compact_many([context, residual], keep_idx, keep_idx.shape[0])
     return context, residual, importance, keep_idx, new_cu_seqlens

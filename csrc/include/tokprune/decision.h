@@ -12,13 +12,16 @@ struct KeepRule {
   double value;                 // threshold (finite) or keep ratio in (0, 1]
   const uint8_t* protected_rows;  // (total,) non-zero = never pruned; or null
   bool protect_first;           // the first token of every sequence is never pruned
+  bool count_first = true;      // a keep ratio is of all tokens; else of those past the first, which stays beside them
 };
 
-// Throws std::invalid_argument for a threshold that is not finite or a ratio outside (0, 1].
+// Throws std::invalid_argument for a threshold that is not finite, a ratio outside (0, 1], or count_first = false with
+// a threshold or a first token that may be pruned.
 void check_keep_rule(const KeepRule& rule);
 
-// k = max(1, ceil(ratio * n - 1e-9)) in float64; 0 for an empty sequence.
-int64_t topk_count(double ratio, int64_t n);
+// k = max(1, ceil(ratio * n - 1e-9)) in float64, or without the first token 1 + ceil(ratio * (n - 1) - 1e-9); never more
+// than n, 0 for an empty sequence.
+int64_t topk_count(double ratio, int64_t n, bool count_first = true);
 
 // Decides one sequence of `n` tokens. Writes the kept positions (ascending, 0-based within the
 // sequence, plus `offset`) to keep (room for n) and returns how many. Tokens whose importance is NaN

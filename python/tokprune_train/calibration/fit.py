@@ -11,6 +11,7 @@ from torch import Tensor, nn
 import tokprune_kernels as tk
 
 from ..data.encoding import Collator
+from ..objectives.gates import FIRST_ONLY
 from ..running import outputs
 
 _HALVINGS = 10
@@ -55,9 +56,9 @@ def kept_lengths(model: nn.Module, pruning: tk.PruningConfig, rows: Sequence[dic
 
 def _counted(pruning: tk.PruningConfig, lengths: Tensor) -> Tensor:
     """What keep ratios leave of texts of `lengths` (N,): whichever tokens rank highest, so many they are."""
-    kept = [lengths]
+    kept, apart = [lengths], 0 if pruning.count_first else 1
     for ratio in pruning.keep_ratios if pruning.position == "after_attention" else (*pruning.keep_ratios[1:], 1.0):
-        lengths = (ratio * lengths - 1e-9).ceil().clamp(min=1).minimum(lengths)
+        lengths = ((ratio * (lengths - apart) - 1e-9).ceil() + apart).clamp(min=1).minimum(lengths)
         kept.append(lengths)
     return torch.stack(kept)
 
@@ -65,4 +66,5 @@ def _counted(pruning: tk.PruningConfig, lengths: Tensor) -> Tensor:
 def _scaled(pruning: tk.PruningConfig, factor: float) -> tk.PruningConfig:
     if pruning.criterion == "threshold":
         return replace(pruning, thresholds=tuple(factor * theta for theta in pruning.thresholds))
-    return replace(pruning, keep_ratios=tuple(ratio**factor for ratio in pruning.keep_ratios))
+    # A layer that keeps the first token alone goes on doing so.
+    return replace(pruning, keep_ratios=tuple(ratio if ratio <= FIRST_ONLY else ratio**factor for ratio in pruning.keep_ratios))

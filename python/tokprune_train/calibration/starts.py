@@ -69,25 +69,30 @@ def check_power(power: float) -> None:
         raise ValueError(f"thresholds must rise with the depth, by a power of at least 0, got {power}")
 
 
-def threshold_shapes(layers: int, typical: float, powers: Sequence[float] = POWERS, **options) -> Iterator[tk.PruningConfig]:
-    """Thresholds that rise as these powers of the depth, steeply or not, to a `typical` score; after the last layer only [CLS] stays.
+def threshold_shapes(
+    layers: int, typical: float, powers: Sequence[float] = POWERS, position: str = "after_attention", **options
+) -> Iterator[tk.PruningConfig]:
+    """Thresholds that rise as these powers of the depth, steeply or not, to a `typical` score; after the last attention only [CLS] stays.
 
-    Raises ValueError for a negative power (`check_power`).
+    position, options: of PruningConfig. Raises ValueError for a negative power (`check_power`).
     """
     for power in powers:
         check_power(power)
         rising = [typical * ((layer + 1) / layers) ** power for layer in range(layers - 1)]
-        yield tk.PruningConfig.ltp([*rising, NO_OTHER], **options)
+        yield tk.PruningConfig.ltp([*rising, NO_OTHER] if position == "after_attention" else [0.0, *rising], position=position, **options)
 
 
-def ratio_shapes(layers: int, position: str) -> Iterator[tk.PruningConfig]:
-    """All layers but the first ones, none, one or two of them, keep one ratio, or keep less in the first or in the last of them."""
+def ratio_shapes(layers: int, position: str, **options) -> Iterator[tk.PruningConfig]:
+    """All layers but the first ones, none, one or two of them, keep one ratio, or keep less in the first or in the last of them.
+
+    position, options: of PruningConfig.
+    """
     for whole, lean in itertools.product(range(min(3, layers - 1)), _LEANS):
         pruning = layers - 1 - whole
         powers = [lean ** (2 * at / max(1, pruning - 1) - 1) for at in range(pruning)]
         ratios = [1.0] * whole + [_RATIO**power for power in powers]
         at_once = position == "after_attention"
-        yield tk.PruningConfig.top([*ratios, FIRST_ONLY] if at_once else [1.0, *ratios], position=position)
+        yield tk.PruningConfig.top([*ratios, FIRST_ONLY] if at_once else [1.0, *ratios], position=position, **options)
 
 
 def answers(model: nn.Module, rows: Sequence[dict], collator: Collator) -> Tensor:

@@ -56,16 +56,16 @@ def calibrate(
 
     model: from `tokprune_kernels.prune_model`, a classifier that reads its first tokens.   cost, target: FlopsCost or LatencyCost, and
     the share of it to save.   rows: see data.encoding.encode; a few hundred do.   criterion: "threshold" (LTP's) or "topk" (ToP's).
-    position: for "topk", see PruningConfig.   score_denominator: for "threshold".   progress: called with (shapes fitted, shapes).
+    position, score_denominator: see PruningConfig.   progress: called with (shapes fitted, shapes).
 
     Raises ValueError for another criterion, and where no shape saves as much.
     """
     layers = model.config.num_hidden_layers
     if criterion == "threshold":
         typical = float(sample_scores(model, rows, collator, score_denominator).median())
-        shapes = list(threshold_shapes(layers, typical, score_denominator=score_denominator))
+        shapes = list(threshold_shapes(layers, typical, position=position, score_denominator=score_denominator))
     elif criterion == "topk":
-        shapes = list(ratio_shapes(layers, position))
+        shapes = list(ratio_shapes(layers, position, score_denominator=score_denominator))
     else:
         raise ValueError(f"criterion must be 'threshold' or 'topk', got {criterion!r}")
     pruning = nearest_start(model, shapes, cost, target, rows, collator, progress)

@@ -7,44 +7,40 @@ nearest on some texts is kept; other texts say how near they are. The weights st
 the answers at the same speed, and reaches higher ones.
 """
 
-from tokprune_kernels.cli.output import add_json_argument, write_json
-from tokprune_kernels.cli.pruning_arguments import describe, positive_int
-
-from .score_arguments import add_score_denominator, denominator_from
+from tokprune_kernels.cli.arguments import add_threads_argument, number, positive_int, use_threads
+from tokprune_kernels.cli.output import add_json_argument, folder_to_write, write_json
+from tokprune_kernels.cli.pruning_arguments import add_position_argument, add_score_denominator_argument, describe
+from tokprune_kernels.cli.texts import TEXT_HELP
 
 HELP = "prune a classifier as it is: no training, no labels"
+NEEDS = ("transformers", "datasets")
 _METHODS = {"top": "topk", "ltp": "threshold"}
 
 
 def add_arguments(parser):
     parser.add_argument("model", metavar="MODEL", help="folder or hub id of a classifier")
-    parser.add_argument("--speedup", type=float, required=True, metavar="X", help="FLOPs, or time, to be X times less than packed dense")
-    parser.add_argument("--output", metavar="FOLDER", help="save the model there, with its pruning in config.json")
+    parser.add_argument("--speedup", type=number(most=1e6), required=True, metavar="X", help="FLOPs, or time, to be X times less than packed dense")
+    parser.add_argument("--output", type=folder_to_write, metavar="FOLDER", help="save the model there, with its pruning in config.json")
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--text", metavar="FILE", help="texts, one a line")
+    source.add_argument("--text", metavar="FILE", help=TEXT_HELP)
     source.add_argument("--data", metavar="SOURCE", help="a data set, as `tokprune train` takes it; labels are not read")
     parser.add_argument("--split", metavar="NAME", help="of --data (default: train, else validation, else test)")
     for what in ("text", "pair"):
         parser.add_argument(f"--{what}-column", metavar="NAME", help="of --data (default: by its usual name)")
     parser.add_argument("--max-length", type=positive_int, metavar="N", help="cut texts at N tokens (default: what the model can take)")
     parser.add_argument("--method", choices=_METHODS, default="top", help="keep ratios (top, default) or thresholds (ltp)")
-    parser.add_argument(
-        "--position",
-        choices=("before_layer", "after_attention"),
-        default="after_attention",
-        help="of --method top: where tokens leave (default after_attention, which costs less for the same answers)",
-    )
-    add_score_denominator(parser, "of --method ltp: ")
+    add_position_argument(parser, "after_attention", "where tokens leave (default after_attention, which costs less for the same answers)")
+    add_score_denominator_argument(parser, "kept")
     parser.add_argument("--latency", action="store_true", help="X times less of this machine's time, measured first, instead of FLOPs")
     parser.add_argument("--batch", type=positive_int, default=32, metavar="N", help="of --latency: texts in a batch (default 32)")
     parser.add_argument("--rows", type=positive_int, default=512, metavar="N", help="texts, of which every second one chooses (default 512)")
-    parser.add_argument("--threads", type=positive_int, metavar="N", help="CPU threads (default: torch's own choice)")
+    add_threads_argument(parser)
     add_json_argument(parser)
 
 
 def run(args):
     import tokprune_kernels as tk
-    import torch
+    from tokprune_kernels.cli.companions import copy_companions
     from tokprune_kernels.cli.errors import CliError
     from tokprune_kernels.cli.implementation import implementation
     from tokprune_kernels.cli.loading import load_model, load_tokenizer, resolve
@@ -58,8 +54,7 @@ def run(args):
     if not args.speedup > 1:
         raise CliError(f"--speedup must be above 1, got {args.speedup:g}")
     runs = implementation()
-    if args.threads is not None:
-        torch.set_num_threads(args.threads)
+    use_threads(args)
     machine = machine_stamp()
     name, _ = resolve(args.model)
     model, tokenizer = load_model(name).model, load_tokenizer(name)
@@ -72,7 +67,7 @@ def run(args):
         how = {
             "criterion": _METHODS[args.method],
             "position": args.position,
-            "score_denominator": denominator_from(args),
+            "score_denominator": args.score_denominator,
         }
         cost = _cost(args, model, rows)
         with Progress("calibrating") as progress:
@@ -86,6 +81,7 @@ def run(args):
     if args.output is not None:
         model.save_pretrained(args.output)
         tokenizer.save_pretrained(args.output)
+        copy_companions(name, args.output)
     write_json(
         args.json,
         {
@@ -107,7 +103,7 @@ def _rows(args, tokenizer, config):
     """Encoded texts without labels, up to --rows of them, evenly spread."""
     from datasets import Dataset
     from tokprune_kernels.cli.batches import longest_allowed
-    from tokprune_kernels.cli.loading import read_texts
+    from tokprune_kernels.cli.texts import read_texts
 
     from ..calibration.rows import spread
     from ..data.encoding import encode_texts
@@ -115,7 +111,9 @@ def _rows(args, tokenizer, config):
     from ..data.task import check_texts, find_texts
 
     if args.text is not None:
-        rows, text, pair = Dataset.from_dict({"text": read_texts(args.text)}), "text", None
+        texts = read_texts(args.text)
+        text, pair = "text", None if texts.second is None else "text_pair"
+        rows = Dataset.from_dict({text: texts.first} | ({pair: texts.second} if pair else {}))
     else:
         _, rows = pick_split(read_dataset(args.data), args.split, ("train", "validation", "test"))
         text, pair = find_texts(rows.column_names, args.text_column, args.pair_column)
@@ -132,12 +130,11 @@ def _cost(args, model, rows):
     from ..calibration.measure import measure_latency_table
     from ..objectives.cost import FlopsCost, LatencyCost
 
-    position = args.position if args.method == "top" else "after_attention"
     if not args.latency:
-        return FlopsCost(model.config, position)
+        return FlopsCost(model.config, args.position)
     with Progress("latency") as progress:
         lengths = [len(row["input_ids"]) for row in rows]
-        return LatencyCost(measure_latency_table(model, args.batch, lengths, progress=progress), position)
+        return LatencyCost(measure_latency_table(model, args.batch, lengths, progress=progress), args.position)
 
 
 def _print(args, pruning, found):

@@ -1,6 +1,6 @@
 """The arguments that name a data set, shared by training and evaluation."""
 
-from tokprune_kernels.cli.pruning_arguments import positive_int
+from tokprune_kernels.cli.arguments import positive_int
 
 
 def add_data_arguments(parser) -> None:

@@ -4,13 +4,15 @@ Prints its score, the FLOPs it saves against three baselines (packed dense; padd
 maximum length, as ToP counts), and its time on this machine against packed dense and Hugging Face, checked before it is timed.
 """
 
+from tokprune_kernels.cli.arguments import add_threads_argument, number, positive_int, use_threads
 from tokprune_kernels.cli.output import add_json_argument, write_json
-from tokprune_kernels.cli.pruning_arguments import add_pruning_arguments, describe, positive_int, pruning_from
+from tokprune_kernels.cli.pruning_arguments import add_pruning_arguments, check_pruning_arguments, describe, pruning_from
 
 from ..calibration.rows import CALIBRATION_ROWS, spread
 from .data_arguments import add_data_arguments, columns_from
 
 HELP = "score a model on labelled data, and what pruning saves there"
+NEEDS = ("transformers", "datasets")
 _PRUNED = "pruned"
 
 
@@ -20,7 +22,7 @@ def add_arguments(parser):
     add_pruning_arguments(parser)
     parser.add_argument(
         "--speedups",
-        type=float,
+        type=number(most=1e6),
         nargs="+",
         default=(),
         metavar="X",
@@ -33,13 +35,11 @@ def add_arguments(parser):
     )
     parser.add_argument("--repeats", type=positive_int, default=5, metavar="N", help="timed rounds (default 5)")
     parser.add_argument("--no-timing", action="store_true", help="score and FLOPs only")
-    parser.add_argument("--threads", type=positive_int, metavar="N", help="CPU threads (default: torch's own choice)")
+    add_threads_argument(parser)
     add_json_argument(parser)
 
 
 def run(args):
-    import torch
-
     from tokprune_kernels.cli.comparison import Comparison
     from tokprune_kernels.cli.errors import CliError
     from tokprune_kernels.cli.implementation import implementation
@@ -51,9 +51,9 @@ def run(args):
     from ..evaluation import evaluate
     from ..operating_points import operating_points
 
+    check_pruning_arguments(args)
     runs = implementation()
-    if args.threads is not None:
-        torch.set_num_threads(args.threads)
+    use_threads(args)
     machine = machine_stamp()
     name, _ = resolve(args.model)
     loaded = load_model(name)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
 from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+from tokprune_kernels.cli.texts import JSON_SUFFIXES
 
 # What a split is called, with the names that files and hub data sets use for it.
 SPLIT_NAMES = {
@@ -14,7 +15,6 @@ SPLIT_NAMES = {
     "validation": ("validation", "valid", "val", "dev", "validation_matched"),
     "test": ("test",),
 }
-_SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
 # What `datasets` puts beside the rows that it saves: of several splits, of a single one.
 _SAVED = ("dataset_dict.json", "state.json")
 
@@ -59,8 +59,8 @@ def pick_split(data: DatasetDict, name: str | None, otherwise: tuple[str, ...]) 
 
 
 def _read_lines(path: Path) -> Dataset:
-    if not path.name.endswith(_SUFFIXES):
-        raise DataError(f"cannot read {str(path)!r}: a data file must be JSON lines, one of {', '.join(_SUFFIXES)}")
+    if not path.name.endswith(JSON_SUFFIXES):
+        raise DataError(f"cannot read {str(path)!r}: a data file must be JSON lines, one of {', '.join(JSON_SUFFIXES)}")
     try:
         with _no_bars():
             return load_dataset("json", data_files=str(path), split="train")
@@ -76,7 +76,7 @@ def _read_folder(path: Path) -> DatasetDict:
         split: file
         for split, names in SPLIT_NAMES.items()
         for name in names
-        for suffix in _SUFFIXES
+        for suffix in JSON_SUFFIXES
         if (file := path / f"{name}{suffix}").is_file()
     }
     if not files:

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from datasets import ClassLabel, Dataset, Value
+from tokprune_kernels.cli.texts import PAIR_NAMES, TEXT_NAMES
 
 from .reading import DataError
 
-# Column names of the common data sets, the first that exists counts.
-TEXT_NAMES = ("text", "sentence", "sentence1", "question1", "premise", "question")
-PAIR_NAMES = ("text_pair", "sentence2", "question2", "hypothesis")
+# Column names of the common data sets, the first that exists counts; those of the texts are the command line's everywhere.
 LABEL_NAMES = ("label", "labels", "score")
 
 

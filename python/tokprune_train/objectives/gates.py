@@ -12,8 +12,8 @@ from .ragged import is_first_token, per_text_sum, rank_in_text, text_index
 
 # Beyond these a gate is open or closed but for a few percent, and would take ever longer to come back (ToP's official code).
 LIMIT = math.log(100.0)
-# As a keep ratio it leaves a text its first token and nothing else, which 0.0, no valid ratio, cannot say.
-FIRST_ONLY = 1e-9
+# As a keep ratio it leaves a text its first token and nothing else, counted or not, which 0.0, no valid ratio, cannot say.
+FIRST_ONLY = 1e-15
 COARSE = ("learned", "on")
 # By how much the logits fall from the first rank to the last in `start_at_`.
 _SLOPE = 10.0
@@ -144,9 +144,8 @@ class RankGates(nn.Module):
     def keep_ratios(self) -> list[float]:
         """One ratio for each layer of the model, for PruningConfig.top (position "before_layer"); 1.0 = nothing is pruned there.
 
-        The runtime keeps ceil(ratio * n) of n tokens alive, the first one among them, while the bins of training are those
-        of the other n - 1: for the same ratio the runtime keeps as many tokens or one fewer. Where all bins are off the
-        ratio is tiny: the first token alone stays.
+        The bins of training are those of the tokens past the first: with count_first=False the runtime keeps as many, else for
+        the same ratio as many or one fewer. Where all bins are off the ratio is tiny: the first token alone stays.
         """
         gates = self.deterministic()
         kept = torch.where(gates.coarse > 0, gates.fine.double().mean(dim=1), 1.0)

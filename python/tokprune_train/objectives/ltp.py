@@ -8,20 +8,28 @@ from torch import Tensor
 from .ragged import mean_over_texts, per_text_mean
 
 
-def threshold_line(final: float, num_layers: int) -> list[float]:
-    """Thresholds that rise linearly with depth: base_l = final * l / num_layers, l = 1..num_layers (LTP's starting line).
+LINE_STARTS = (0, 1)
+
+
+def threshold_line(final: float, num_layers: int, start: int = 0) -> list[float]:
+    """Thresholds that rise linearly with depth: base_l = final * (l + start) / num_layers, l from 0 (LTP's starting line).
 
     Early layers, whose importance says little yet, start with low ones. LTP uses final = 0.01 for texts of 128 tokens; mean
     importance is 1 / n, so shorter texts want a higher one.
 
+    start: 0, as LTP's code has it: the first layer prunes nothing and the last one's threshold is a step below final. 1: as its
+        paper says it, the last layer's threshold is final.
+
     Raises:
-        ValueError: final is negative or not finite, or there are no layers.
+        ValueError: final is negative or not finite, there are no layers, or start is neither 0 nor 1.
     """
+    if start not in LINE_STARTS:
+        raise ValueError(f"start must be 0 (the first layer prunes nothing) or 1 (the last one's threshold is final), got {start!r}")
     if not 0 <= final < float("inf"):
         raise ValueError(f"final must be a finite threshold >= 0, got {final}")
     if num_layers < 1:
         raise ValueError(f"num_layers must be at least 1, got {num_layers}")
-    return [final * layer / num_layers for layer in range(1, num_layers + 1)]
+    return [final * (layer + start) / num_layers for layer in range(num_layers)]
 
 
 def soft_mask(importance: Tensor, threshold: Tensor | float, temperature: float) -> Tensor:

@@ -9,13 +9,16 @@ def spatten_keep_ratios(final_keep: float, num_layers: int, whole_layers: int | 
     The share of a text's *original* tokens that a layer works on falls linearly from 1 in the last whole layer to final_keep
     in the last layer. A ratio is relative to the tokens alive: this layer's share over that of the layer before.
 
+    LTP's code lets tokens go after the attention of the layer (position "after_attention"): with "before_layer" the same list
+    prunes one attention earlier.
+
     Args:
         final_keep: share in the last layer, in (0, 1].
         num_layers: of the model.
         whole_layers: first layers that prune nothing, in 1..num_layers - 1; None: max(3, 15% of the layers, rounded up).
 
     Returns:
-        one ratio for each layer, for PruningConfig.top (position "before_layer": entry l is applied before layer l).
+        one ratio for each layer, for PruningConfig.top with either position.
 
     Raises:
         ValueError: final_keep or whole_layers is out of its range. A model of 3 layers or fewer needs whole_layers.

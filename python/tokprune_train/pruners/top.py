@@ -26,7 +26,9 @@ class LearnedKeepRatios(ConstrainedPruner):
     position: where the tokens leave that a layer's importance decides against. "before_layer": at the entry of the next layer, as in
         ToP. "after_attention": at once, before the rest of their own layer, which nothing but their exit state needs: the same
         states of the others for fewer FLOPs. The last layer then keeps the first token alone, the one that the head reads.
-    masks: "attention", or "hidden" as in ToP's own training.
+    count_first: of the keep ratios that come out. False, as in ToP: those of the tokens past the first, which the gates are over.
+    masks: "attention", or "hidden" as in ToP's own training: a layer's output is multiplied by (1 - (1 - z) p) [weight before > 0],
+        z and p its own gates.
     score_temperature: ranks let no gradient reach the scores, so in ToP the task has no say in which tokens rank high. Where this
         is above 0, a score gets the gradient that it would have under a sigmoid of this width around the score at which the
         open bins end (straight-through; in units of the text's mean score), as in LTP: tokens near the cut that the
@@ -46,9 +48,10 @@ class LearnedKeepRatios(ConstrainedPruner):
         masks: str = "attention",
         score_temperature: float = 0.0,
         position: str = "before_layer",
+        count_first: bool = False,
     ):
         super().__init__(constraint)
-        self.position = position
+        self.position, self.count_first = position, count_first
         self.score_temperature = score_temperature
         self.gates, self.learning_rate, self.masks = gates, learning_rate, masks
         self.ranking, self.ranked_layers, self.seed = ranking, tuple(ranked_layers), seed
@@ -85,7 +88,9 @@ class LearnedKeepRatios(ConstrainedPruner):
         passed = rank_weights(importance, alive, cu_seqlens, fine, coarse)
         if self.score_temperature:
             passed = passed + _drawn(importance, alive, cu_seqlens, float(fine.detach().mean()), self.score_temperature)
-        return weights * passed
+        # 0 for a token that an earlier layer has dropped. What multiplies hidden states is each layer's own weight: they have been
+        # multiplied by the earlier ones.
+        return passed if self.masks == "hidden" else weights * passed
 
     def penalty(self, progress: float, teacher_importance: Tensor | None) -> Tensor:
         """The Lagrangian terms, and the ranking distillation."""
@@ -117,7 +122,7 @@ class LearnedKeepRatios(ConstrainedPruner):
         ratios = self.gates.keep_ratios()
         if self.position == "after_attention":
             ratios = [*ratios[1:], FIRST_ONLY]
-        return tk.PruningConfig.top(keep_ratios=ratios, position=self.position)
+        return tk.PruningConfig.top(keep_ratios=ratios, position=self.position, count_first=self.count_first)
 
 
 def _drawn(scores: Tensor, alive: Tensor, cu_seqlens: Tensor, kept: float, temperature: float) -> Tensor:

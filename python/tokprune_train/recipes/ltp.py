@@ -23,7 +23,7 @@ class Options:
     """Of the method.
 
     start_power: under a constraint the power of the depth that the first thresholds rise as; None: the best of some.
-    start_threshold: where the thresholds' first line ends, rising from 0 as in the paper; None: under a constraint the best of some
+    start_threshold, line_start: of the thresholds' first line, see objectives.ltp.threshold_line; None: under a constraint the best of some
     lines that meet it (calibration.starts), else start: a line that ends above this share of the last layer's scores.
     regularizer: LTP's lambda, where there is no constraint.   temperature: first and last, in units of the median score.
     threshold_lr: learning rate of the thresholds in that unit.   teaching: what the dense model adds to the loss.
@@ -32,6 +32,7 @@ class Options:
     start: float = 0.3
     start_power: float | None = None
     start_threshold: float | None = None
+    line_start: int = 0
     regularizer: float = 0.05
     temperature: tuple[float, float] = (0.3, 0.05)
     threshold_lr: float = 0.01
@@ -56,7 +57,7 @@ def run(workspace: Workspace, options: Options, constraint: Constraint | None) -
     workspace.teach(model, options.teaching)
     scores = sample_scores(model, workspace.calibration_rows(), workspace.collator, options.score_denominator)
     if options.start_threshold is not None:
-        base = threshold_line(options.start_threshold, len(scores))
+        base = threshold_line(options.start_threshold, len(scores), options.line_start)
     elif constraint is None:
         base = quantile_line(scores, options.start)
     else:

@@ -22,7 +22,7 @@ class Options:
     """Of the method.
 
     bins: rank bins a layer.   coarse: "learned" or "on", see RankGates.   gate_lr: learning rate of the gates.
-    ranking: alpha of the ranking distillation.   score_temperature, position: see LearnedKeepRatios.
+    ranking: alpha of the ranking distillation.   score_temperature, position, count_first: see LearnedKeepRatios.
     teaching: what the dense model adds to the loss.
     """
 
@@ -33,6 +33,7 @@ class Options:
     teaching: Teaching = Teaching()
     score_temperature: float = 0.3
     position: str = "before_layer"
+    count_first: bool = False
     masks: str = "attention"
     soft: Settings = field(default_factory=Settings)
     hard: Settings = field(default_factory=Settings)
@@ -54,6 +55,7 @@ def run(workspace: Workspace, options: Options, constraint: Constraint) -> nn.Mo
         masks=options.masks,
         score_temperature=options.score_temperature,
         position=options.position,
+        count_first=options.count_first,
     )
     if options.coarse == "on":  # else the layers that prune are chosen first, as in ToP from none
         pruner.start_from(workspace.nearest_start(model, list(ratio_shapes(layers, options.position)), constraint))

@@ -6,10 +6,13 @@ Face, the kept tokens must be those that the pruning asks for, and the pruned st
 PyTorch that drops the same tokens.
 """
 
+from ..arguments import add_threads_argument, positive_int, use_threads
 from ..output import add_json_argument, write_json
-from ..pruning_arguments import DEFAULT_HELP, add_pruning_arguments, describe, positive_int, pruning_from
+from ..pruning_arguments import DEFAULT_HELP, add_pruning_arguments, check_pruning_arguments, describe, pruning_from
+from ..texts import TEXT_HELP
 
 HELP = "time a model dense and pruned against Hugging Face"
+NEEDS = ("transformers",)
 _PRUNED = "pruned"
 
 
@@ -17,9 +20,7 @@ def add_arguments(parser):
     parser.epilog = DEFAULT_HELP
     parser.add_argument("model", metavar="MODEL", help="folder or hub id of a BERT checkpoint")
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument(
-        "--text", metavar="FILE", help="real text, one a line (UTF-8); batches follow the order of the file"
-    )
+    source.add_argument("--text", metavar="FILE", help=f"{TEXT_HELP}; batches follow the order of the file")
     source.add_argument(
         "--lengths",
         type=_lengths,
@@ -31,7 +32,7 @@ def add_arguments(parser):
         type=positive_int,
         default=128,
         metavar="N",
-        help="use the first N texts of the file (default 128)",
+        help="use the first N texts, or pairs, of the file (default 128)",
     )
     parser.add_argument(
         "--max-length", type=positive_int, metavar="N", help="cut texts at N tokens (default: what the model can take)"
@@ -42,9 +43,7 @@ def add_arguments(parser):
         metavar="N",
         help="texts in a batch (default: 32, with --lengths one for each length)",
     )
-    parser.add_argument(
-        "--threads", type=positive_int, metavar="N", help="CPU threads of all contenders (default: torch's own choice)"
-    )
+    add_threads_argument(parser, " of all contenders")
     parser.add_argument(
         "--dtype", choices=["float32", "bfloat16"], default="float32", help="of all contenders (default float32)"
     )
@@ -58,8 +57,6 @@ def _lengths(text):
 
 
 def run(args):
-    import torch
-
     from ..batches import describe_lengths
     from ..comparison import Comparison
     from ..errors import CliError
@@ -68,14 +65,14 @@ def run(args):
     from ..machine import machine_stamp
     from ..measurement import measure
 
+    check_pruning_arguments(args)
     runs = implementation()  # first: kernels that cannot be loaded are said before minutes of loading a model
-    if args.threads is not None:
-        torch.set_num_threads(args.threads)
+    use_threads(args)
     machine = machine_stamp()
     name, source = resolve(args.model)
     loaded = load_model(name, args.dtype)
     pruning, origin = pruning_from(args, loaded.model.config.num_hidden_layers, loaded.saved_pruning)
-    batches, max_length = _batches(args, name, loaded.model.config)
+    batches, max_length, pairs = _batches(args, name, loaded.model.config)
     try:
         comparison = Comparison(loaded.model, {_PRUNED: pruning})
     except ValueError as error:
@@ -92,7 +89,7 @@ def run(args):
             "hidden_size": loaded.model.config.hidden_size,
             "class": type(loaded.model).__name__,
         },
-        "input": {"source": args.text or "random tokens", "max_length": max_length} | describe_lengths(batches),
+        "input": {"source": args.text or "random tokens", "pairs": pairs, "max_length": max_length} | describe_lengths(batches),
         "pruning": pruning.to_dict() | {"origin": origin},
         "machine": machine,
         "implementation": runs,
@@ -103,17 +100,18 @@ def run(args):
 
 
 def _batches(args, name, config):
-    """Return (batches, number of tokens at which texts are cut)."""
+    """Return (batches, number of tokens at which texts are cut, whether they are pairs)."""
     from ..batches import encode_texts, longest_allowed, random_batch
-    from ..loading import load_tokenizer, read_texts
+    from ..loading import load_tokenizer
+    from ..texts import read_texts
 
     if args.lengths is not None:
         max_length = longest_allowed(config, wanted=args.max_length)
-        return [random_batch(args.lengths, args.batch or len(args.lengths), config, max_length)], max_length
+        return [random_batch(args.lengths, args.batch or len(args.lengths), config, max_length)], max_length, False
     texts = read_texts(args.text, args.max_texts)
     tokenizer = load_tokenizer(name)
     max_length = longest_allowed(config, tokenizer, args.max_length)
-    return encode_texts(tokenizer, texts, args.batch or 32, max_length), max_length
+    return encode_texts(tokenizer, texts, args.batch or 32, max_length, config), max_length, texts.second is not None
 
 
 def _print(result, how_pruned, measured):
@@ -145,9 +143,10 @@ def _head(result, how_pruned):
     sizes = f"{model['class']}, {model['layers']} layers, {model['hidden_size']} wide, {model['dtype']}"
     lengths = f"{data['shortest']} to {data['longest']} tokens, {100 * data['padding_share']:.0f} % padding"
     versions = f"torch {machine['packages']['torch']}, transformers {machine['packages']['transformers']}"
+    what = "pairs of texts" if data["pairs"] else "texts"
     return [
         ("model", f"{model['name']}, from {model['source']}\n{sizes}"),
-        ("input", f"{data['texts']} texts ({data['source']}), batches of {data['batch_size']}, {lengths}"),
+        ("input", f"{data['texts']} {what} ({data['source']}), batches of {data['batch_size']}, {lengths}"),
         ("pruning", f"{how_pruned}\n{result['pruning']['origin']}"),
         ("machine", f"{machine['cpu']['model']}, {machine['threads']} threads, {versions}"),
         ("kernels", result["implementation"]["summary"]),

@@ -10,6 +10,7 @@ from pathlib import Path
 from ..output import add_json_argument, write_json
 
 HELP = "show token pruning at work on a real model and real text"
+NEEDS = ("transformers",)
 
 # Fitted by eye to all-MiniLM-L6-v2 as it is: about a third of the work gone, sentence embeddings still close.
 _THRESHOLDS = (0.0015, 0.002, 0.003, 0.003, 0.003, 0.003)
@@ -36,9 +37,10 @@ def run(args):
     from ..demo_report import print_demo
     from ..errors import CliError
     from ..implementation import implementation
-    from ..loading import MINILM_HUB, load_model, load_tokenizer, read_texts, resolve
+    from ..loading import MINILM_HUB, load_model, load_tokenizer, resolve
     from ..machine import machine_stamp
     from ..measurement import measure
+    from ..texts import read_texts
 
     runs, machine = implementation(), machine_stamp()
     name, source = resolve(args.model or MINILM_HUB)
@@ -50,7 +52,7 @@ def run(args):
         )
     longest = longest_allowed(model.config)
     texts = read_texts(Path(__file__).parents[2] / "data" / "demo_texts.txt")
-    (batch,) = encode_texts(tokenizer, texts, len(texts), longest)
+    (batch,) = encode_texts(tokenizer, texts, len(texts), longest, model.config)
     comparison = Comparison(
         model, {_LTP: PruningConfig.ltp(thresholds=_THRESHOLDS), _TOP: PruningConfig.top(keep_ratios=_KEEP_RATIOS)}
     )
@@ -68,9 +70,9 @@ def run(args):
         "cosine": {name: seen["cosine"] for name, seen in pruned.items()},
     } | measured.to_dict()
     write_json(args.json, result)
-    offsets = tokenizer(texts, return_offsets_mapping=True)["offset_mapping"]
+    offsets = tokenizer(texts.first, return_offsets_mapping=True)["offset_mapping"]
     kept_masks = {name: seen["kept_mask"] for name, seen in pruned.items()}
-    print_demo(result, measured, comparison.prunings, texts, offsets, kept_masks)
+    print_demo(result, measured, comparison.prunings, texts.first, offsets, kept_masks)
     return 0
 
 

@@ -1,15 +1,19 @@
 """Show which words of a text a pruned model still has in each layer, and what that makes of its answer.
 
   tokprune show runs/top/model "a gripping film with a plot that nobody will remember"
+  tokprune show runs/mrpc/model "He left early." --pair "He went home early."
 
 A line for every layer whose attention sees fewer tokens than the one before; what has left is dimmed, or a dot. Word pieces
-count for themselves; [CLS] and [SEP] are not drawn.
+count for themselves; [CLS] and [SEP] are not drawn. Of a pair the second text stands below the first.
 """
 
+from ..arguments import positive_int
 from ..output import add_json_argument, write_json
-from ..pruning_arguments import DEFAULT_HELP, add_pruning_arguments, describe, positive_int, pruning_from
+from ..pruning_arguments import DEFAULT_HELP, add_pruning_arguments, check_pruning_arguments, describe, pruning_from
+from ..texts import TEXT_HELP
 
 HELP = "which words survive, layer by layer"
+NEEDS = ("transformers",)
 _PRUNED = "pruned"
 
 
@@ -17,8 +21,9 @@ def add_arguments(parser):
     parser.epilog = DEFAULT_HELP
     parser.add_argument("model", metavar="MODEL", help="folder or hub id of a checkpoint")
     parser.add_argument("texts", nargs="*", metavar="TEXT", help="what to show it on")
-    parser.add_argument("--text", metavar="FILE", help="texts from a file instead, one a line (UTF-8)")
-    parser.add_argument("--max-texts", type=positive_int, default=8, metavar="N", help="the first N of the file (default 8)")
+    parser.add_argument("--pair", action="append", metavar="TEXT", help="what TEXT is paired with; once for each TEXT, in their order")
+    parser.add_argument("--text", metavar="FILE", help=f"instead: {TEXT_HELP}")
+    parser.add_argument("--max-texts", type=positive_int, default=8, metavar="N", help="the first N texts, or pairs, of the file (default 8)")
     parser.add_argument("--max-length", type=positive_int, metavar="N", help="cut texts at N tokens (default: what the model can take)")
     add_pruning_arguments(parser)
     add_json_argument(parser)
@@ -30,6 +35,7 @@ def run(args):
     from ..errors import CliError
     from ..loading import load_model, load_tokenizer, resolve
 
+    check_pruning_arguments(args)
     texts = _texts(args)
     name, _ = resolve(args.model)
     loaded, tokenizer = load_model(name), load_tokenizer(name)
@@ -42,7 +48,7 @@ def run(args):
     except ValueError as error:
         raise CliError(f"cannot prune {args.model!r}: {error}") from error
     longest = longest_allowed(config, tokenizer, args.max_length)
-    shown = [_shown(comparison, tokenizer, text, longest) for text in texts]
+    shown = [_shown(comparison, tokenizer, texts[number : number + 1], longest) for number in range(len(texts))]
     described = f"{describe(pruning)} ({origin})"
     write_json(args.json, {"command": "show", "model": args.model, "pruning": pruning.to_dict() | {"origin": origin}, "texts": shown})
     _print(described, shown)
@@ -51,26 +57,33 @@ def run(args):
 
 def _texts(args):
     from ..errors import UsageError
-    from ..loading import read_texts
+    from ..texts import Texts, read_texts
 
     if bool(args.texts) == (args.text is not None):
         raise UsageError("give texts, or a file of them with --text, and not both")
-    return read_texts(args.text, args.max_texts) if args.text is not None else args.texts
+    if args.pair is not None and args.text is not None:
+        raise UsageError("--pair goes with texts that are given here; pairs in a file are lines of JSON with text and text_pair")
+    if args.pair is not None and len(args.pair) != len(args.texts):
+        raise UsageError(f"--pair must be given once for each text: got {len(args.pair)} for {len(args.texts)}")
+    return read_texts(args.text, args.max_texts) if args.text is not None else Texts(args.texts, args.pair)
 
 
-def _shown(comparison, tokenizer, text, longest):
-    """One text as JSON types: its tokens and where in it they are, which of them each layer has, and both answers."""
+def _shown(comparison, tokenizer, one, longest):
+    """One text, or pair, as JSON types: its tokens, which text they are of (0, 1; None: of neither, as [CLS]) and where in it, which of
+    them each layer has, and both answers."""
+    from ..batches import model_inputs
     from ..comparison import PADDED
 
-    batch = tokenizer(text, truncation=True, max_length=longest, return_tensors="pt", return_offsets_mapping=True)
-    offsets = batch.pop("offset_mapping")[0].tolist()
-    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    batch = tokenizer(one.first, one.second, truncation=True, max_length=longest, return_tensors="pt", return_offsets_mapping=True)
+    inputs = model_inputs(batch, one, comparison.models[PADDED].config)
     output, seen = comparison.observe(_PRUNED, inputs)
     config = comparison.models[PADDED].config
     return {
-        "text": text,
+        "text": one.first[0],
+        "text_pair": one.second and one.second[0],
         "tokens": tokenizer.convert_ids_to_tokens(batch["input_ids"][0].tolist()),
-        "offsets": offsets,
+        "text_of": batch.sequence_ids(0),
+        "offsets": batch["offset_mapping"][0].tolist(),
         "alive": seen.kept_mask[:, 0].tolist(),
         "importance": seen.importance[:, 0].tolist(),
         "answers": {"dense": _answer(comparison.run(PADDED, inputs), config), "pruned": _answer(output, config)},
@@ -91,7 +104,6 @@ def _answer(output, config):
 
 
 def _print(described, shown):
-    from ..survivors import draw_survivors
     from ..terminal import Terminal
 
     terminal = Terminal()
@@ -103,8 +115,19 @@ def _print(described, shown):
             if row and kept == alive[row - 1]:
                 continue
             label = ("  in layer 1" if not row else "  at the end" if row == layers else f"  in layer {row + 1}").ljust(14)
-            print(label + draw_survivors(one["text"], one["offsets"], kept, terminal, indent=" " * 14).lstrip(" "))
+            print(label + _drawn(one, kept, terminal, indent=" " * 14).lstrip(" "))
         print()
+
+
+def _drawn(one, kept, terminal, indent):
+    from ..survivors import draw_survivors
+
+    parts = []
+    for number, text in enumerate(filter(lambda text: text is not None, (one["text"], one["text_pair"]))):
+        places = [place for place, of in enumerate(one["text_of"]) if of == number]
+        offsets, alive = [one["offsets"][place] for place in places], [kept[place] for place in places]
+        parts.append(draw_survivors(text, offsets, alive, terminal, indent=indent))
+    return "\n".join(parts)
 
 
 def _said(answers):

@@ -1,0 +1,1 @@
+"""Checkpoints of the papers' official code, read as models that this package prunes."""
