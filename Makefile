@@ -11,7 +11,7 @@ PIP := $(RUN) -m pip --disable-pip-version-check
 DEPENDENCIES := $(VENV)/.dependencies-$(shell printf '%s' '$(TORCH)' | cksum | cut -d ' ' -f 1)
 EXTENSION := $(VENV)/.extension
 PEERS := $(VENV)/.peers
-SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
+SOURCES := setup.py pyproject.toml tokprune_kernels/ops/schemas.txt $(shell find csrc -type f)
 
 .PHONY: help demo test bench setup clean
 .DEFAULT_GOAL := help
