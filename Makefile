@@ -43,6 +43,7 @@ bench: setup $(PEERS)
 	$(RUN) benches/bench_compile.py $(ARGS)
 	$(RUN) benches/roofline.py $(ARGS)
 	$(RUN) benches/bench_training.py $(ARGS)
+	$(RUN) benches/bench_sentence_transformers.py $(ARGS)
 	$(RUN) benches/plots.py
 	$(RUN) benches/training_plots.py
 	$(RUN) benches/readme_table.py
