@@ -1,13 +1,14 @@
 """Token pruning for BERT-type encoders that turns saved FLOPs into saved time.
 
 Everything but `PruningConfig` is imported on first use: `import tokprune_kernels` needs neither transformers, nor
-triton, nor the compiled extension.
+triton, nor the compiled extension. `torch.ops.tokprune` is there at once; its ops are defined when the first one is asked for.
 """
 
 from importlib import import_module
 from pathlib import Path
 
 from tokprune_kernels._auto import register_with_transformers
+from tokprune_kernels._lazy_ops import announce_ops
 from tokprune_kernels._version import __version__
 from tokprune_kernels.pruning_config import PruningConfig
 
@@ -48,3 +49,4 @@ def __dir__():
 
 
 register_with_transformers()
+announce_ops()
