@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[2]
 # Random rounds of each sanitizer, and the first seed.
 ROUNDS = int(os.environ.get("TOKPRUNE_SANITIZE_ROUNDS", "12"))
 SEED = os.environ.get("TOKPRUNE_SANITIZE_SEED", "0")
-FLAGS = ["-std=c++17", "-O1", "-g", "-fno-math-errno", "-ffp-contract=off", f"-I{ROOT}/csrc/include", "-w", "-pthread"]
-SANITIZERS = {"address": ["-fopenmp", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"], "thread": ["-fsanitize=thread"]}
+FLAGS = ["-std=c++17", "-g", "-fno-math-errno", "-ffp-contract=off", f"-I{ROOT}/csrc/include", "-w", "-pthread"]
+SANITIZERS = {"address": ["-O2", "-fopenmp", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"], "thread": ["-O1", "-fsanitize=thread"]}
 
 
 @pytest.fixture(scope="module", params=SANITIZERS)

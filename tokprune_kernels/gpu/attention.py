@@ -70,8 +70,8 @@ def load_row_stats(row_stats, places, total, mask, HEADS: tl.constexpr):
 @triton.jit
 def probabilities_of(scores, highest, inverse_sums):
     """Of scores computed again, perhaps in another order: of large ones a rounding more than `highest` must not be an infinity."""
-    above = scores - highest
-    return tl.exp2(tl.where(above > 0.0, 0.0, above)) * inverse_sums
+    powers = tl.exp2(scores - highest)
+    return tl.where(powers > 1.0, inverse_sums, powers * inverse_sums)
 
 
 @triton.jit(do_not_specialize=ROW_COUNTS)
@@ -167,7 +167,6 @@ def column_sums(
     keys, columns = block * BLOCK_N + tl.arange(0, BLOCK_N), tl.arange(0, BLOCK_D)
     key_mask = keys < length
     own_keys = _rows_of(k, start + keys, k_stride, head, columns, HEAD_DIM, key_mask)
-    own_bias = tl.zeros((BLOCK_N,), tl.float32)
     if BIAS:
         highest_bias = _highest_bias(key_bias, start, length, BLOCK_M)
         own_bias = (tl.load(key_bias + start + keys, mask=key_mask, other=0.0) - highest_bias) * _LOG2E
@@ -177,8 +176,10 @@ def column_sums(
         row_mask = rows < length
         queries = _rows_of(q, start + rows, q_stride, head, columns, HEAD_DIM, row_mask)
         scores = tl.dot(own_keys, tl.trans(queries), input_precision=PRECISION) * (scale * _LOG2E)
+        if BIAS:
+            scores += own_bias[:, None]
         highest, inverse_sums = load_row_stats(row_stats, head.to(tl.int64) * total + start + rows, total, row_mask, HEADS)
-        probabilities = probabilities_of(scores + own_bias[:, None], highest[None, :], inverse_sums[None, :])
+        probabilities = probabilities_of(scores, highest[None, :], inverse_sums[None, :])
         if WEIGHTS:
             weights = tl.load(row_weights + start + rows, mask=row_mask, other=0.0)
             probabilities = probabilities * weights[None, :]
