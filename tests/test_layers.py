@@ -11,8 +11,10 @@ TRAINING = Path(__file__).parents[1] / "python" / "tokprune_train"
 
 # folder or file -> the third-party packages and the parts of tokprune_kernels that it may import
 ALLOWED = {
-    "__init__.py": (set(), {"_auto", "_extras", "_version", "pruning_config"}),
-    "_auto.py": (set(), {"models"}),  # once a pruned checkpoint is loaded
+    "__init__.py": (set(), {"_auto", "_extras", "_lazy_ops", "_version", "pruning_config"}),
+    "_auto.py": (set(), {"_when_imported", "models"}),  # models once a pruned checkpoint is loaded
+    "_lazy_ops.py": (set(), {"_when_imported", "ops"}),  # ops once one is asked for
+    "_when_imported.py": (set(), set()),
     "_extras.py": (set(), set()),
     "_version.py": (set(), set()),
     "pruning_config.py": (set(), set()),

@@ -1,7 +1,7 @@
 """Token pruning for BERT-type encoders that turns saved FLOPs into saved time.
 
 Everything but `PruningConfig` is imported on first use: `import tokprune_kernels` needs neither transformers, nor
-triton, nor the compiled extension.
+triton, nor the compiled extension. `torch.ops.tokprune` is there at once; its ops are defined when the first one is asked for.
 """
 
 from importlib import import_module
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tokprune_kernels._auto import register_with_transformers
 from tokprune_kernels._extras import EXTRAS, is_installed, needing
+from tokprune_kernels._lazy_ops import announce_ops
 from tokprune_kernels._version import __version__
 from tokprune_kernels.pruning_config import PruningConfig
 
@@ -64,3 +65,4 @@ def __dir__():
 
 
 register_with_transformers()
+announce_ops()

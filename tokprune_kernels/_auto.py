@@ -5,10 +5,9 @@ What is registered stands for a configuration class until a checkpoint of its ty
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from importlib.abc import MetaPathFinder
 from typing import Any
+
+from ._when_imported import when_imported
 
 _MODULE = "transformers.models.auto.configuration_auto"
 # Model types whose pruned checkpoints can be loaded; what a type needs is in models/adapters.py. DPR has a BERT inside.
@@ -20,10 +19,7 @@ FORMER_TYPE = "pruned_bert"
 
 def register_with_transformers() -> None:
     """Register the types now, or when transformers is imported."""
-    if _MODULE in sys.modules:
-        _register(sys.modules[_MODULE])
-    else:
-        sys.meta_path.insert(0, _WhenImported())
+    when_imported(_MODULE, _register)
 
 
 def _register(auto: Any) -> None:
@@ -50,23 +46,3 @@ def _later(model_type: str) -> type:
 
     Pruned.model_type = PREFIX + model_type
     return Pruned
-
-
-class _WhenImported(MetaPathFinder):
-    """Runs `_register` after the module of the Auto configurations was imported, and is gone."""
-
-    def find_spec(self, name: str, path: Any = None, target: Any = None):
-        if name != _MODULE:
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        if spec is None:
-            return None
-        run = spec.loader.exec_module
-
-        def exec_module(module: Any) -> None:
-            run(module)
-            _register(module)
-
-        spec.loader.exec_module = exec_module
-        return spec

@@ -30,7 +30,8 @@ AttentionPlan::AttentionPlan(const AttentionArgs& args, const Executor& executor
   }
   // Every part of a (sequence, head) packs the keys and values again, so they are cut only where a
   // whole one is more than a quarter of a worker's share.
-  split_ = longest * queries(longest) * workers * 4 > work * args.heads;
+  split_ = 4.0 * static_cast<double>(longest * queries(longest)) * static_cast<double>(workers) >
+           static_cast<double>(work) * static_cast<double>(args.heads);  // in integers absurd sizes would overflow
   most_heads_ = std::max<int64_t>(std::min(args.heads, batch * args.heads / (workers * 4)), 1);
   const int per_unit = args.dtype == DType::kFloat32 ? 1 : 2;
   scratch_bytes_ = attention_scratch_sizes(longest, static_cast<int>(args.head_dim), per_unit).total;

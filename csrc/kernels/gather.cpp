@@ -1,7 +1,7 @@
 // Row movement. Rows are copied whole, so the element type does not matter.
 #include "tokprune/gather.h"
 
-#include <cstring>
+#include <algorithm>
 #include <stdexcept>
 #include <string>
 
@@ -17,6 +17,11 @@ int64_t least_rows(int64_t row_bytes) { return kLeastBytes / (row_bytes > 0 ? ro
 
 const char* row(const void* base, int64_t i, int64_t row_bytes) { return static_cast<const char*>(base) + i * row_bytes; }
 char* row(void* base, int64_t i, int64_t row_bytes) { return static_cast<char*>(base) + i * row_bytes; }
+
+// Not memcpy: rows of no bytes may lie at null, which it must not be given.
+void copy_rows(const void* source, int64_t from, void* destination, int64_t to, int64_t count, int64_t row_bytes) {
+  std::copy_n(row(source, from, row_bytes), count * row_bytes, row(destination, to, row_bytes));
+}
 
 template <class T>
 int64_t scan(const T* mask, int64_t batch, int64_t length, int32_t* cu_seqlens, int32_t* token_idx, int32_t* position) {
@@ -65,8 +70,7 @@ void gather_rows(const RowGather* tensors, int64_t tensor_count, const int32_t* 
         // Runs of neighbours go in one copy: most tokens survive most layers.
         int64_t stop = i + 1;
         while (stop < end && idx[stop] == idx[stop - 1] + 1) ++stop;
-        std::memcpy(row(g.destination, i, g.row_bytes), row(g.source, idx[i], g.row_bytes),
-                    static_cast<size_t>((stop - i) * g.row_bytes));
+        copy_rows(g.source, idx[i], g.destination, i, stop - i, g.row_bytes);
         i = stop;
       }
     }
@@ -78,15 +82,14 @@ void unpack_rows(const void* source, const int32_t* token_idx, int64_t count, in
   // Token i owns the output rows from its own up to the next token's: it writes one and zeroes the rest.
   // Ranges are over tokens, with a range before the first one.
   auto zero_rows = [&](int64_t begin, int64_t end) {
-    if (end > begin) std::memset(row(destination, begin, row_bytes), 0, static_cast<size_t>((end - begin) * row_bytes));
+    if (end > begin) std::fill_n(row(destination, begin, row_bytes), (end - begin) * row_bytes, char{0});
   };
   zero_rows(0, count ? token_idx[0] : rows);
   parallel_ranges(executor, count, least_rows(row_bytes), [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end;) {
       int64_t stop = i + 1;
       while (stop < end && token_idx[stop] == token_idx[stop - 1] + 1) ++stop;
-      std::memcpy(row(destination, token_idx[i], row_bytes), row(source, i, row_bytes),
-                  static_cast<size_t>((stop - i) * row_bytes));
+      copy_rows(source, i, destination, token_idx[i], stop - i, row_bytes);
       zero_rows(token_idx[stop - 1] + 1, stop < count ? token_idx[stop] : rows);
       i = stop;
     }
@@ -101,7 +104,7 @@ void store_exits(const void* source, const int32_t* token_idx, int64_t count, co
       if (keep != keep_idx + keep_count && *keep == i)
         ++keep;
       else
-        std::memcpy(row(destination, token_idx[i], row_bytes), row(source, i, row_bytes), static_cast<size_t>(row_bytes));
+        copy_rows(source, i, destination, token_idx[i], 1, row_bytes);
     }
   });
 }

@@ -1,6 +1,7 @@
 // Choosing the kernels: by name, by TOKPRUNE_CPU_ISA, or the best that this machine can run.
 #include "tokprune/isa.h"
 
+#include <array>
 #include <cstdlib>
 #include <cstring>
 #include <stdexcept>
@@ -64,9 +65,13 @@ const KernelTable& choose() {
 }  // namespace
 
 const char* const* compiled_isas() {
-  static const char* list[sizeof(kImplementations) / sizeof(kImplementations[0]) + 1] = {};
-  for (size_t i = 0; i + 1 < sizeof(list) / sizeof(list[0]); ++i) list[i] = kImplementations[i].kernels->name;
-  return list;
+  // Filled once, whichever caller comes first.
+  static const auto list = [] {
+    std::array<const char*, sizeof(kImplementations) / sizeof(kImplementations[0]) + 1> names{};
+    for (size_t i = 0; i + 1 < names.size(); ++i) names[i] = kImplementations[i].kernels->name;
+    return names;
+  }();
+  return list.data();
 }
 
 bool isa_supported(const char* name) {

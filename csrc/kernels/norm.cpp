@@ -1,5 +1,8 @@
 #include "tokprune/norm.h"
 
+#include <cmath>
+#include <stdexcept>
+#include <string>
 #include <vector>
 
 #include "parallel.h"
@@ -15,6 +18,10 @@ void add_layer_norm(const KernelTable& kernels, const AddLayerNormArgs& args, co
     if (buffer.size() < static_cast<size_t>(args.width) + 16) buffer.resize(static_cast<size_t>(args.width) + 16);
     kernels.add_layer_norm[static_cast<int>(args.dtype)](args, begin, end, buffer.data());
   });
+}
+
+void check_eps(double eps) {
+  if (!std::isfinite(eps) || eps < 0) throw std::invalid_argument("eps: must be finite and not negative, got " + std::to_string(eps));
 }
 
 }  // namespace tokprune

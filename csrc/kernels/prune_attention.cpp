@@ -1,7 +1,7 @@
 // Attention, then each sequence's decision on the worker that finished it, then one prefix sum.
 #include "tokprune/prune_attention.h"
 
-#include <cstring>
+#include <algorithm>
 
 #include "attention_plan.h"
 
@@ -44,7 +44,7 @@ int64_t prune_attention(const KernelTable& kernels, const PruneAttentionArgs& ar
   args.new_cu_seqlens[0] = 0;
   for (int64_t b = 0; b < a.batch; ++b) {
     const int64_t count = layout.kept_count[b];
-    std::memcpy(args.keep_idx + total, layout.kept + a.cu_seqlens[b], static_cast<size_t>(count) * sizeof(int32_t));
+    std::copy_n(layout.kept + a.cu_seqlens[b], count, args.keep_idx + total);
     args.new_cu_seqlens[b + 1] = static_cast<int32_t>(total += count);
   }
   return total;

@@ -8,10 +8,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "tokprune/openmp.h"
 #include "tokprune/tokprune.h"
@@ -21,8 +23,10 @@ using namespace tokprune;
 
 namespace {
 
-using Ints = py::array_t<int32_t, py::array::c_style>;
-using Floats = py::array_t<float, py::array::c_style>;
+// Aligned as well: numpy makes arrays over any byte of a buffer.
+constexpr int kDense = py::array::c_style | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+using Ints = py::array_t<int32_t, kDense>;
+using Floats = py::array_t<float, kDense>;
 using Bytes = py::array_t<bool, py::array::c_style>;
 
 DType dtype_of(const char* name, const py::array& a) {
@@ -30,6 +34,26 @@ DType dtype_of(const char* name, const py::array& a) {
   if (py::isinstance<py::array_t<uint16_t>>(a)) return DType::kBFloat16;
   throw py::type_error(std::string(name) + ": must be float32 or uint16 (bfloat16 bits), got " +
                        py::str(a.dtype()).cast<std::string>());
+}
+
+py::array dense(const py::array& a) {
+  py::array copy = py::array::ensure(a, kDense);
+  if (!copy) throw std::bad_alloc();
+  return copy;
+}
+
+// The entries of an int32 array. A copy: another thread may write to the array between the check of what it holds and its use.
+std::vector<int32_t> indices(const char* name, const Ints& a) {
+  if (a.ndim() != 1) throw py::value_error(std::string(name) + ": must have one dimension");
+  return std::vector<int32_t>(a.data(), a.data() + a.size());
+}
+
+// cu_seqlens (batch + 1,), checked.
+std::vector<int32_t> sequence_bounds(const Ints& cu_seqlens, int64_t total) {
+  std::vector<int32_t> bounds = indices("cu_seqlens", cu_seqlens);
+  if (bounds.empty()) throw py::value_error("cu_seqlens: must have shape (batch + 1,)");
+  check_cu_seqlens(bounds.data(), static_cast<int64_t>(bounds.size()) - 1, total, total);
+  return bounds;
 }
 
 py::array contiguous(const char* name, const py::array& a, DType dtype, std::vector<py::ssize_t> shape) {
@@ -41,7 +65,7 @@ py::array contiguous(const char* name, const py::array& a, DType dtype, std::vec
     for (py::ssize_t size : shape) wanted += (wanted.empty() ? "" : ", ") + (size < 0 ? std::string("any") : std::to_string(size));
     throw py::value_error(std::string(name) + ": must have shape (" + wanted + ")");
   }
-  return py::array::ensure(a, py::array::c_style);
+  return dense(a);
 }
 
 py::array empty(DType dtype, std::vector<py::ssize_t> shape) {
@@ -58,7 +82,7 @@ constexpr int kThreadsPerCore = 4;
 Executor executor_of(int threads) {
   const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   if (threads < 1 || threads > kThreadsPerCore * cores)
-    throw py::value_error("threads: must be at least 1 and at most " + std::to_string(kThreadsPerCore * cores) + ", " + std::to_string(kThreadsPerCore) +
+    throw py::value_error("threads: must be from 1 to " + std::to_string(kThreadsPerCore * cores) + ", " + std::to_string(kThreadsPerCore) +
                           " for each of the " + std::to_string(cores) + " cores that this process may use, got " + std::to_string(threads));
   return openmp_executor(threads);
 }
@@ -96,13 +120,12 @@ py::tuple attn_importance(const py::array& q, const py::array& k, const py::arra
   const py::array kc = contiguous("k", k, dtype, shape), vc = contiguous("v", v, dtype, shape);
   if (shape[1] < 1 || shape[2] < 8 || shape[2] > 256 || shape[2] % 8)
     throw py::value_error("q: must have heads and a head_dim that is a multiple of 8 up to 256");
-  if (cu_seqlens.ndim() != 1 || cu_seqlens.size() < 1) throw py::value_error("cu_seqlens: must have shape (batch + 1,)");
+  const std::vector<int32_t> bounds = sequence_bounds(cu_seqlens, shape[0]);
   if (!std::isfinite(scale)) throw py::value_error("scale: must be finite");
   AttentionArgs args{};
   args.dtype = dtype;
-  args.batch = cu_seqlens.size() - 1;
-  args.cu_seqlens = cu_seqlens.data();
-  check_cu_seqlens(args.cu_seqlens, args.batch, shape[0], shape[0]);
+  args.batch = static_cast<int64_t>(bounds.size()) - 1;
+  args.cu_seqlens = bounds.data();
   args.denominators = entries("denominators", denominators, args.batch, "batch", check_denominators);
   args.key_bias = entries("key_bias", key_bias, shape[0], "tokens", check_key_bias);
   args.row_weights = entries("row_weights", row_weights, shape[0], "tokens", check_row_weights);
@@ -130,29 +153,33 @@ py::tuple attn_importance(const py::array& q, const py::array& k, const py::arra
 py::tuple keep_tokens_of(const Floats& importance, const Ints& cu_seqlens, Criterion criterion, double value,
                          const std::optional<Bytes>& protected_rows, bool protect_first, bool count_first) {
   if (importance.ndim() != 1) throw py::value_error("importance: must have shape (tokens,)");
-  if (cu_seqlens.ndim() != 1 || cu_seqlens.size() < 1) throw py::value_error("cu_seqlens: must have shape (batch + 1,)");
-  const int64_t total = importance.size(), batch = cu_seqlens.size() - 1;
-  check_cu_seqlens(cu_seqlens.data(), batch, total, total);
+  const int64_t total = importance.size();
+  const std::vector<int32_t> bounds = sequence_bounds(cu_seqlens, total);
+  const int64_t batch = static_cast<int64_t>(bounds.size()) - 1;
   if (protected_rows && (protected_rows->ndim() != 1 || protected_rows->size() != total))
     throw py::value_error("protected: must have shape (tokens,)");
   const KeepRule rule{criterion, value,
                       protected_rows ? reinterpret_cast<const uint8_t*>(protected_rows->data()) : nullptr, protect_first, count_first};
   check_keep_rule(rule);
-  Ints keep_idx(total), bounds(batch + 1);
-  const int64_t kept = keep_tokens(importance.data(), cu_seqlens.data(), batch, rule, keep_idx.mutable_data(), bounds.mutable_data());
-  return py::make_tuple(keep_idx[py::slice(0, kept, 1)], bounds);
+  Ints keep_idx(total), new_bounds(batch + 1);
+  const int64_t kept =
+      keep_tokens(importance.data(), bounds.data(), batch, rule, keep_idx.mutable_data(), new_bounds.mutable_data());
+  return py::make_tuple(keep_idx[py::slice(0, kept, 1)], new_bounds);
 }
 
 py::array compact(const py::array& x, const Ints& keep_idx, int threads) {
-  const py::array source = py::array::ensure(x, py::array::c_style);
-  if (source.ndim() < 1) throw py::value_error("x: must have at least one dimension");
+  if (x.ndim() < 1) throw py::value_error("x: must have at least one dimension");
+  if (x.dtype().attr("hasobject").cast<bool>()) throw py::type_error("x: rows of Python objects cannot be moved as bytes");
+  const py::array source = dense(x);
+  const std::vector<int32_t> idx = indices("keep_idx", keep_idx);
+  const int64_t count = static_cast<int64_t>(idx.size());
   std::vector<py::ssize_t> shape(source.shape(), source.shape() + source.ndim());
-  check_indices("keep_idx", keep_idx.data(), keep_idx.size(), shape[0], false);
+  check_indices("keep_idx", idx.data(), count, shape[0], false);
   const py::ssize_t row = shape[0] ? source.nbytes() / shape[0] : source.itemsize();
-  shape[0] = keep_idx.size();
+  shape[0] = count;
   py::array out(source.dtype(), shape);
   const RowGather gather{source.data(), out.mutable_data(), row};
-  gather_rows(&gather, 1, keep_idx.data(), keep_idx.size(), executor_of(threads));
+  gather_rows(&gather, 1, idx.data(), count, executor_of(threads));
   return out;
 }
 
@@ -161,7 +188,8 @@ py::array add_layer_norm_of(const py::array& x, const py::array& residual, const
   const DType dtype = dtype_of("x", x);
   const py::array xc = contiguous("x", x, dtype, {-1, -1});
   const py::ssize_t rows = x.shape(0), width = x.shape(1);
-  if (width < 1) throw py::value_error("x: must have at least one column");
+  if (width < 1 || width > std::numeric_limits<int32_t>::max()) throw py::value_error("x: must have at least one column, at most 2**31 - 1");
+  check_eps(eps);
   const py::array rc = contiguous("residual", residual, dtype, {rows, width});
   const py::array wc = contiguous("weight", weight, dtype, {width}), bc = contiguous("bias", bias, dtype, {width});
   py::array out = empty(dtype, {rows, width});
@@ -180,13 +208,14 @@ py::array linear_of(const py::array& x, const py::array& weight, const std::opti
   const py::ssize_t k = x.shape(1), n = weight.shape(0);
   if (activation < 0 || activation > 3) throw py::value_error("activation: must be 0 (none), 1 (gelu), 2 (gelu_tanh) or 3 (relu)");
   const py::array bc = bias ? contiguous("bias", *bias, dtype, {n}) : py::array();
-  const py::ssize_t count = rows ? rows->size() : x.shape(0);
-  if (rows) check_indices("rows", rows->data(), count, x.shape(0), false);
+  const std::vector<int32_t> idx = rows ? indices("rows", *rows) : std::vector<int32_t>();
+  const py::ssize_t count = rows ? static_cast<py::ssize_t>(idx.size()) : x.shape(0);
+  if (rows) check_indices("rows", idx.data(), count, x.shape(0), false);
   const Executor executor = executor_of(threads);
   AlignedMemory packed(static_cast<size_t>(packed_weight_elements(dtype, n, k)) * element_size(dtype));
   pack_weight(dtype, wc.data(), k, n, k, packed.get(), executor);
   py::array out = empty(dtype, {count, n});
-  const LinearArgs args{dtype, xc.data(), k, rows ? rows->data() : nullptr, count, packed.get(), bias ? bc.data() : nullptr,
+  const LinearArgs args{dtype, xc.data(), k, rows ? idx.data() : nullptr, count, packed.get(), bias ? bc.data() : nullptr,
                         k, n, static_cast<Activation>(activation), out.mutable_data()};
   AlignedMemory memory(linear_workspace(args, executor));
   linear(kernels_of(isa), args, memory.get(), executor);

@@ -9,6 +9,7 @@ namespace {
 struct Inputs {
   AttentionArgs args{};
   Tensor context;
+  Sequences sequences;
 
   Inputs(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& cu_seqlens, int64_t max_seqlen,
          double scale, const std::optional<Tensor>& denominators, float* importance) {
@@ -16,7 +17,8 @@ struct Inputs {
     check_head_tensors(q, k, v);
     const int64_t head_dim = q.size(2);
     if (!std::isfinite(scale)) fail("scale: must be finite, got " + std::to_string(scale));
-    args.batch = check_sequences(cu_seqlens, q.size(0), max_seqlen);
+    sequences = check_sequences(cu_seqlens, q.size(0), max_seqlen);
+    args.batch = sequences.batch();
     args.denominators = check_denominator_tensor(denominators, args.batch);
     context = empty({q.size(0), q.size(1), head_dim}, q.scalar_type());
     args.q = q.data_ptr();
@@ -27,7 +29,7 @@ struct Inputs {
     args.v_stride = row_stride(v);
     args.context = context.data_ptr();
     args.importance = importance;
-    args.cu_seqlens = data<int32_t>(cu_seqlens);
+    args.cu_seqlens = sequences.bounds.data();
     args.heads = q.size(1);
     args.head_dim = head_dim;
     args.scale = static_cast<float>(scale);
@@ -91,7 +93,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> prune_attention(
   Tensor keep_idx = empty({kept}, ScalarType::Int);
   Tensor context = empty({kept, q.size(1), q.size(2)}, q.scalar_type());
   Tensor rows = empty({kept, residual.size(1)}, residual.scalar_type());
-  std::memcpy(keep_idx.data_ptr(), args.keep_idx, static_cast<size_t>(kept) * sizeof(int32_t));
+  std::copy_n(args.keep_idx, kept, mutable_data<int32_t>(keep_idx));
   const RowGather gathers[] = {
       {in.context.data_ptr(), context.data_ptr(), q.size(1) * q.size(2) * static_cast<int64_t>(q.element_size())},
       {residual.data_ptr(), rows.data_ptr(), residual.size(1) * static_cast<int64_t>(residual.element_size())}};

@@ -24,7 +24,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> attn_importance_backward(
   check_type("grad_importance", grad_importance, ScalarType::Float);
   check_shape("grad_importance", grad_importance, {total});
   if (!std::isfinite(scale)) fail("scale: must be finite, got " + std::to_string(scale));
-  args.batch = check_sequences(cu_seqlens, total, max_seqlen);
+  const Sequences sequences = check_sequences(cu_seqlens, total, max_seqlen);
+  args.batch = sequences.batch();
   args.denominators = check_denominator_tensor(denominators, args.batch);
   args.key_bias = check_key_bias_tensor(key_bias, total);
   args.row_weights = check_row_weight_tensor(row_weights, total);
@@ -37,7 +38,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> attn_importance_backward(
   args.q_stride = row_stride(q);
   args.k_stride = row_stride(k);
   args.v_stride = row_stride(v);
-  args.cu_seqlens = data<int32_t>(cu_seqlens);
+  args.cu_seqlens = sequences.bounds.data();
   args.heads = q.size(1);
   args.head_dim = q.size(2);
   args.scale = static_cast<float>(scale);

@@ -11,22 +11,23 @@ std::tuple<Tensor, Tensor> keep(const Tensor& importance, const Tensor& cu_seqle
   check_shape("importance", importance, {-1});
   check_contiguous("importance", importance);
   const int64_t total = importance.size(0);
-  const int64_t batch = check_sequences(cu_seqlens, total, total);
+  const Sequences sequences = check_sequences(cu_seqlens, total, total);
+  const int64_t batch = sequences.batch();
   const KeepRule rule{criterion, value, check_protected(protected_rows, total), protect_first, count_first};
   check_keep_rule(rule);
   Tensor new_cu_seqlens = empty({batch + 1}, ScalarType::Int);
   Tensor all = capacity ? empty({total}, ScalarType::Int) : Tensor();
   int32_t* idx = capacity ? mutable_data<int32_t>(all)
                           : static_cast<int32_t*>(workspace(static_cast<size_t>(total) * sizeof(int32_t)));
-  const int64_t kept = keep_tokens(data<float>(importance), data<int32_t>(cu_seqlens), batch, rule, idx,
+  const int64_t kept = keep_tokens(data<float>(importance), sequences.bounds.data(), batch, rule, idx,
                                    mutable_data<int32_t>(new_cu_seqlens));
   if (capacity) {
     // Unused entries name row 0, so that whoever gathers all of them reads a valid row.
-    std::memset(idx + kept, 0, static_cast<size_t>(total - kept) * sizeof(int32_t));
+    std::fill_n(idx + kept, total - kept, 0);
     return {all, new_cu_seqlens};
   }
   Tensor keep_idx = empty({kept}, ScalarType::Int);
-  std::memcpy(keep_idx.data_ptr(), idx, static_cast<size_t>(kept) * sizeof(int32_t));
+  std::copy_n(idx, kept, mutable_data<int32_t>(keep_idx));
   return {keep_idx, new_cu_seqlens};
 }
 

@@ -54,7 +54,7 @@ Tensor encoder(Tensor x, Tensor cu_seqlens, int64_t max_seqlen, std::vector<Tens
   if (x.dim() != 2 || x.size(1) < 1) fail("x: must have shape (tokens, hidden), hidden > 0, got " + shape_of(x));
   check_contiguous("x", x);
   const int64_t total = x.size(0), hidden = x.size(1), layers = static_cast<int64_t>(eps.size()) / 2;
-  if (total > std::numeric_limits<int32_t>::max()) fail("x: more tokens than int32 can count");
+  if (std::max(total, hidden) > std::numeric_limits<int32_t>::max()) fail("x: more tokens or columns than int32 can count");
   if (static_cast<int64_t>(weights.size()) != layers * kParts || eps.size() % 2)
     fail("weights, eps: must hold 12 tensors and 2 numbers for every layer, got " + std::to_string(weights.size()) + " and " +
          std::to_string(eps.size()));
@@ -65,7 +65,8 @@ Tensor encoder(Tensor x, Tensor cu_seqlens, int64_t max_seqlen, std::vector<Tens
   if (!std::isfinite(scale)) fail("scale: must be finite, got " + std::to_string(scale));
   if (readout < 0 || readout > 3)
     fail("readout: must be 0 (all), 1 (first), 2 (first_only) or 3 (survivor_mean), got " + std::to_string(readout));
-  args.batch = check_sequences(cu_seqlens, total, max_seqlen);
+  const Sequences sequences = check_sequences(cu_seqlens, total, max_seqlen);
+  args.batch = sequences.batch();
   args.denominators = check_denominator_tensor(denominators, args.batch);
   args.sqrt_rows = sqrt_rows;
   args.rule = {topk ? Criterion::kTopK : Criterion::kThreshold, 0, check_protected(protected_rows, total), protect_first, count_first};
@@ -84,11 +85,13 @@ Tensor encoder(Tensor x, Tensor cu_seqlens, int64_t max_seqlen, std::vector<Tens
   }
   if (before_layer && layers && stack[0].prunes) fail("keep: must prune nothing at the first layer, before which no token has a score");
   args.readout = static_cast<Readout>(readout);
+  std::vector<int32_t> places_of_tokens;
   if (args.readout == Readout::kAll || args.readout == Readout::kSurvivorMean) {
     if (!token_idx) fail("token_idx: must be given with readouts 0 (all) and 3 (survivor_mean)");
-    check_index_tensor("token_idx", *token_idx);
+    places_of_tokens = check_index_tensor("token_idx", *token_idx);
     check_shape("token_idx", *token_idx, {total});
-    args.token_idx = data<int32_t>(*token_idx);
+    if (places < 0) fail("places: must not be negative, got " + std::to_string(places));
+    args.token_idx = places_of_tokens.data();
     args.out_rows = places;
     check_indices("token_idx", args.token_idx, total, places, true);
   } else {
@@ -104,7 +107,7 @@ Tensor encoder(Tensor x, Tensor cu_seqlens, int64_t max_seqlen, std::vector<Tens
   args.scale = static_cast<float>(scale);
   args.position = before_layer ? PrunePosition::kBeforeLayer : PrunePosition::kAfterAttention;
   args.x = x.data_ptr();
-  args.cu_seqlens = data<int32_t>(cu_seqlens);
+  args.cu_seqlens = sequences.bounds.data();
   args.out = out.data_ptr();
   const Executor executor = torch_executor();
   encoder(active_kernels(), args, workspace(encoder_workspace(args, executor)), executor);

@@ -17,6 +17,20 @@ Tensor empty_like(const Tensor& x, std::vector<int64_t> lead, int64_t dropped) {
   return empty(lead.data(), lead.size(), x.scalar_type());
 }
 
+void check_places(const char* name, int64_t batch, int64_t length) {
+  int64_t places;
+  if (__builtin_mul_overflow(batch, length, &places) || places > std::numeric_limits<int32_t>::max())
+    fail(std::string(name) + ": more positions than int32 can count");
+}
+
+// Both contiguous.
+void check_apart(const char* name, const Tensor& written, const char* other_name, const Tensor& read) {
+  auto begin = [](const Tensor& t) { return reinterpret_cast<uintptr_t>(t.data_ptr()); };
+  auto end = [&](const Tensor& t) { return begin(t) + static_cast<uintptr_t>(t.numel()) * t.element_size(); };
+  if (begin(written) < end(read) && begin(read) < end(written))
+    fail(std::string(name) + ": must not share memory with " + other_name);
+}
+
 MaskType mask_type(const Tensor& mask) {
   check_cpu("attention_mask", mask);
   switch (mask.scalar_type()) {
@@ -33,7 +47,7 @@ MaskType mask_type(const Tensor& mask) {
 }  // namespace
 
 std::vector<Tensor> compact_many(std::vector<Tensor> xs, Tensor keep_idx, int64_t total) {
-  const int32_t* idx = check_index_tensor("keep_idx", keep_idx);
+  const std::vector<int32_t> idx = check_index_tensor("keep_idx", keep_idx);
   if (total < 0 || total > keep_idx.size(0))
     fail("total: must be between 0 and the " + std::to_string(keep_idx.size(0)) + " entries of keep_idx, got " + std::to_string(total));
   std::vector<RowGather> gathers;
@@ -45,12 +59,12 @@ std::vector<Tensor> compact_many(std::vector<Tensor> xs, Tensor keep_idx, int64_
     check_contiguous("x", x);
     if (checked_rows < 0 || x.size(0) < checked_rows) {
       checked_rows = x.size(0);
-      check_indices("keep_idx", idx, total, checked_rows, false);
+      check_indices("keep_idx", idx.data(), total, checked_rows, false);
     }
     out.push_back(empty_like(x, {total}, 1));
     gathers.push_back({x.data_ptr(), out.back().data_ptr(), row_bytes(x)});
   }
-  gather_rows(gathers.data(), static_cast<int64_t>(gathers.size()), idx, total, torch_executor());
+  gather_rows(gathers.data(), static_cast<int64_t>(gathers.size()), idx.data(), total, torch_executor());
   return out;
 }
 
@@ -61,7 +75,7 @@ std::tuple<Tensor, Tensor, Tensor> pack_index(Tensor attention_mask) {
   check_shape("attention_mask", attention_mask, {-1, -1});
   check_contiguous("attention_mask", attention_mask);
   const int64_t batch = attention_mask.size(0), length = attention_mask.size(1);
-  if (batch * length > std::numeric_limits<int32_t>::max()) fail("attention_mask: more positions than int32 can count");
+  check_places("attention_mask", batch, length);
   Tensor cu_seqlens = empty({batch + 1}, ScalarType::Int);
   const int64_t total = count_live(attention_mask.data_ptr(), type, batch, length, mutable_data<int32_t>(cu_seqlens));
   Tensor token_idx = empty({total}, ScalarType::Int), position = empty({total}, ScalarType::Int);
@@ -89,13 +103,14 @@ Tensor unpack(Tensor packed, Tensor token_idx, int64_t batch, int64_t length) {
   if (packed.dim() < 1) fail("packed: must have at least one dimension");
   check_contiguous("packed", packed);
   if (batch < 0 || length < 0) fail("batch, length: must not be negative");
-  const int32_t* idx = check_index_tensor("token_idx", token_idx);
+  check_places("batch, length", batch, length);
+  const std::vector<int32_t> idx = check_index_tensor("token_idx", token_idx);
   check_shape("token_idx", token_idx, {packed.size(0)});
-  check_indices("token_idx", idx, packed.size(0), batch * length, true);
+  check_indices("token_idx", idx.data(), packed.size(0), batch * length, true);
   Tensor out = empty_like(packed, {batch, length}, 1);
   const int64_t rows = batch * length;
   const int64_t bytes = rows ? out.numel() / rows * static_cast<int64_t>(out.element_size()) : 1;
-  unpack_rows(packed.data_ptr(), idx, packed.size(0), bytes, out.data_ptr(), rows, torch_executor());
+  unpack_rows(packed.data_ptr(), idx.data(), packed.size(0), bytes, out.data_ptr(), rows, torch_executor());
   return out;
 }
 
@@ -107,12 +122,13 @@ void store_exits_(Tensor out, Tensor x, Tensor token_idx, Tensor keep_idx) {
   if (out.scalar_type() != x.scalar_type()) fail("out: must have the dtype of x");
   check_contiguous("x", x);
   check_contiguous("out", out);
-  const int32_t* idx = check_index_tensor("token_idx", token_idx);
+  check_apart("out", out, "x", x);
+  const std::vector<int32_t> idx = check_index_tensor("token_idx", token_idx);
   check_shape("token_idx", token_idx, {x.size(0)});
-  const int32_t* keep = check_index_tensor("keep_idx", keep_idx);
-  check_indices("token_idx", idx, x.size(0), out.size(0), true);
-  check_indices("keep_idx", keep, keep_idx.size(0), x.size(0), true);
-  store_exits(x.data_ptr(), idx, x.size(0), keep, keep_idx.size(0),
+  const std::vector<int32_t> keep = check_index_tensor("keep_idx", keep_idx);
+  check_indices("token_idx", idx.data(), x.size(0), out.size(0), true);
+  check_indices("keep_idx", keep.data(), keep_idx.size(0), x.size(0), true);
+  store_exits(x.data_ptr(), idx.data(), x.size(0), keep.data(), keep_idx.size(0),
               x.size(1) * static_cast<int64_t>(x.element_size()), out.data_ptr(), torch_executor());
 }
 

@@ -32,11 +32,10 @@ Tensor packed_linear(Tensor x, Tensor weight, std::optional<Tensor> bias, int64_
   }
   args.rows = nullptr;
   args.row_count = x.size(0);
+  std::vector<int32_t> indices;
   if (rows) {
-    check_type("rows", *rows, ScalarType::Int);
-    check_shape("rows", *rows, {-1});
-    check_contiguous("rows", *rows);
-    args.rows = data<int32_t>(*rows);
+    indices = check_index_tensor("rows", *rows);
+    args.rows = indices.data();
     args.row_count = rows->size(0);
     check_indices("rows", args.rows, args.row_count, x.size(0), false);
   }

@@ -8,6 +8,7 @@ Tensor add_layer_norm(Tensor x, Tensor residual, Tensor weight, Tensor bias, dou
   args.dtype = float_type("x", x);
   if (x.dim() != 2 || x.size(1) < 1) fail("x: must have shape (rows, width), width > 0, got " + shape_of(x));
   const int64_t width = x.size(1);
+  if (width > std::numeric_limits<int32_t>::max()) fail("x: more columns than int32 can count");
   check_type("residual", residual, x.scalar_type());
   check_shape("residual", residual, {x.size(0), width});
   check_type("weight", weight, x.scalar_type());

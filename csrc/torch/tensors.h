@@ -9,6 +9,7 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <initializer_list>
 #include <limits>
@@ -16,6 +17,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "tokprune/tokprune.h"
 
@@ -46,8 +48,26 @@ inline const char* type_name(ScalarType type) {
   }
 }
 
+// That the memory a tensor describes is there: its storage may have been resized since, and torch.frombuffer begins anywhere.
+inline void check_memory(const char* name, const Tensor& t) {
+  const int64_t size = static_cast<int64_t>(t.element_size());
+  int64_t reach = 1, offset = 0, bytes = 0;
+  for (int64_t i = 0; i < t.dim(); ++i) {
+    if (t.size(i) == 0) return;
+    reach += (t.size(i) - 1) * t.stride(i);
+  }
+  aoti_torch_get_storage_offset(t.get(), &offset);
+  aoti_torch_get_storage_size(t.get(), &bytes);
+  if ((offset + reach) * size > bytes)
+    fail(std::string(name) + ": its storage has " + std::to_string(bytes) + " bytes, its shape needs " +
+         std::to_string((offset + reach) * size) + ": the storage was resized under the tensor");
+  if (reinterpret_cast<uintptr_t>(t.data_ptr()) % static_cast<uintptr_t>(size < 8 ? size : 8))
+    fail(std::string(name) + ": its memory must be aligned to its elements; call .clone() first");
+}
+
 inline void check_cpu(const char* name, const Tensor& t) {
   if (!t.is_cpu()) fail(std::string(name) + ": must be on the CPU like the other tensors");
+  check_memory(name, t);
 }
 
 inline void check_type(const char* name, const Tensor& t, ScalarType type) {
@@ -78,8 +98,8 @@ inline void check_dense_rows(const char* name, const Tensor& t) {
     fail(std::string(name) + ": the last dimension must be contiguous; call .contiguous() first");
 }
 
-// Stride between rows, for tensors whose single row (or none) may carry any stride.
-inline int64_t row_stride(const Tensor& t) { return t.size(0) > 1 ? t.stride(0) : t.numel(); }
+// Stride between rows, for tensors whose single row (or none, or empty ones) may carry any stride.
+inline int64_t row_stride(const Tensor& t) { return t.size(0) > 1 && t.numel() ? t.stride(0) : t.numel(); }
 
 inline DType float_type(const char* name, const Tensor& t) {
   check_cpu(name, t);
@@ -95,7 +115,10 @@ inline Tensor empty(const int64_t* sizes, size_t dims, ScalarType type) {
   if (dims > kMostDims) fail("tensors of more than 16 dimensions are not supported");
   int64_t strides[kMostDims];
   int64_t next = 1;
-  for (size_t i = dims; i-- > 0; next *= sizes[i]) strides[i] = next;
+  for (size_t i = dims; i-- > 0;) {
+    strides[i] = next;
+    if (__builtin_mul_overflow(next, std::max<int64_t>(sizes[i], 1), &next)) fail("a result of more elements than int64 can count");
+  }
   AtenTensorHandle handle = nullptr;
   const int32_t dtype = torch::stable::detail::to<int32_t>(torch::stable::detail::from(type));
   if (aoti_torch_empty_strided(static_cast<int64_t>(dims), sizes, strides, dtype, aoti_torch_device_type_cpu(), 0,
@@ -146,26 +169,26 @@ inline void* workspace(size_t bytes) {
   return memory.get();
 }
 
-// cu_seqlens as int32 (batch + 1,), checked against the number of tokens.
-inline int64_t check_sequences(const Tensor& cu_seqlens, int64_t total, int64_t max_seqlen) {
-  check_type("cu_seqlens", cu_seqlens, ScalarType::Int);
-  check_shape("cu_seqlens", cu_seqlens, {-1});
-  check_contiguous("cu_seqlens", cu_seqlens);
-  if (cu_seqlens.size(0) < 1) fail("cu_seqlens: must have batch + 1 entries, got none");
-  const int64_t batch = cu_seqlens.size(0) - 1;
-  check_cu_seqlens(data<int32_t>(cu_seqlens), batch, total, max_seqlen);
-  return batch;
-}
-
-inline const int32_t* check_index_tensor(const char* name, const Tensor& idx) {
+// The entries of an int32 tensor (any,). A copy: another thread may write to the tensor between the check of what it holds
+// and its use, and kernels follow indices without looking at them again.
+inline std::vector<int32_t> check_index_tensor(const char* name, const Tensor& idx) {
   check_type(name, idx, ScalarType::Int);
   check_shape(name, idx, {-1});
   check_contiguous(name, idx);
-  return data<int32_t>(idx);
+  return std::vector<int32_t>(data<int32_t>(idx), data<int32_t>(idx) + idx.numel());
 }
 
-inline void check_eps(double eps) {
-  if (!(eps >= 0)) fail("eps: must not be negative, got " + std::to_string(eps));
+struct Sequences {
+  std::vector<int32_t> bounds;  // (batch + 1,)
+  int64_t batch() const { return static_cast<int64_t>(bounds.size()) - 1; }
+};
+
+// cu_seqlens as int32 (batch + 1,), checked against the number of tokens.
+inline Sequences check_sequences(const Tensor& cu_seqlens, int64_t total, int64_t max_seqlen) {
+  Sequences sequences{check_index_tensor("cu_seqlens", cu_seqlens)};
+  if (sequences.bounds.empty()) fail("cu_seqlens: must have batch + 1 entries, got none");
+  check_cu_seqlens(sequences.bounds.data(), sequences.batch(), total, max_seqlen);
+  return sequences;
 }
 
 inline Activation activation_of(int64_t code) {
@@ -208,7 +231,7 @@ inline const float* check_row_weight_tensor(const std::optional<Tensor>& row_wei
 // What pack_weight makes of a (out_features, in_features) weight.
 inline void check_packed_weight(const char* name, const Tensor& weight, ScalarType type, int64_t in_features,
                                 int64_t out_features) {
-  const int64_t panels = (out_features + kPanelColumns - 1) / kPanelColumns;
+  const int64_t panels = out_features / kPanelColumns + (out_features % kPanelColumns != 0);  // any number, and no overflow
   check_type(name, weight, type);
   if (type == ScalarType::Float)
     check_shape(name, weight, {panels, in_features, kPanelColumns});

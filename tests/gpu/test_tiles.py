@@ -31,8 +31,11 @@ def test_a_file_is_read_as_it_was_written(tmp_path):
     [
         ({"kernel": "attend"}, "no kernel takes a tile"),
         ({"head": 48}, "no kernel takes a tile"),
-        ({"block_m": 48}, "block_m 48: it must be a power of two of at least 16"),
-        ({"block_n": 8}, "block_n 8: it must be a power of two of at least 16"),
+        ({"block_m": 48}, "block_m 48: it must be a power of two from 16 to 512"),
+        ({"block_n": 8}, "block_n 8: it must be a power of two from 16 to 512"),
+        ({"block_n": 1024}, "block_n 1024: it must be a power of two from 16 to 512"),
+        ({"num_warps": 64}, "num_warps 64: it must be a power of two from 1 to 32"),
+        ({"num_stages": 10**9}, "num_stages 1000000000: it must be from 1 to 16"),
         ({"num_warps": "4"}, "num_warps '4'"),
         ({"num_stages": 0}, "num_stages 0"),
         ({"kernel": "attend_short_128", "block_n": 64}, "both are its longest text, 128"),

@@ -1,22 +1,30 @@
-// Every kernel on buffers of exactly the documented size, for the address and undefined-behaviour sanitizers:
-// an element read or written outside them ends the program. Prints how many calls were made.
+// Every kernel on buffers of exactly the documented size, for the sanitizers: an element read or written outside them, a race
+// between the workers of a call or between callers ends the program. Prints how many calls were made.
+//
+//   sanitize fixed                        shapes that are known to be awkward
+//   sanitize random SEED ROUNDS CALLERS   ragged random ones, ROUNDS by each of CALLERS threads at once
 #include <tokprune/openmp.h>
 #include <tokprune/tokprune.h>
 
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <random>
+#include <string>
+#include <thread>
 #include <vector>
 
 using namespace tokprune;
 
 namespace {
 
-// Exactly `bytes` bytes, 64-byte aligned, filled with small bfloat16 / float32 numbers.
+// Exactly `bytes` bytes, 64-byte aligned, filled with small bfloat16 / float32 numbers; null for none, as torch has it.
 struct Buffer {
   explicit Buffer(size_t bytes) : p(nullptr) {
-    if (posix_memalign(&p, 64, bytes ? bytes : 1)) std::abort();
+    if (!bytes) return;
+    if (posix_memalign(&p, 64, bytes)) std::abort();
     std::memset(p, 0x3c, bytes);
   }
   ~Buffer() { std::free(p); }
@@ -24,7 +32,7 @@ struct Buffer {
   void* p;
 };
 
-int calls = 0;
+std::atomic<int> calls{0};
 
 void check_attention(const KernelTable& kernels, DType dtype, const std::vector<int64_t>& lengths, int64_t heads, int64_t head_dim,
                      const Executor& executor) {
@@ -109,10 +117,11 @@ void check_attention_backward(const KernelTable& kernels, DType dtype, const std
   }
 }
 
-void check_encoder(const KernelTable& kernels, DType dtype, const std::vector<int64_t>& lengths, int64_t hidden, const Executor& executor) {
+void check_encoder(const KernelTable& kernels, DType dtype, const std::vector<int64_t>& lengths, int64_t hidden, int64_t wide,
+                   const Executor& executor) {
   std::vector<int32_t> bounds{0};
   for (int64_t n : lengths) bounds.push_back(bounds.back() + static_cast<int32_t>(n));
-  const int64_t total = bounds.back(), wide = 2 * hidden + 3, batch = static_cast<int64_t>(lengths.size()), places = total + 3;
+  const int64_t total = bounds.back(), batch = static_cast<int64_t>(lengths.size()), places = total + 3;
   const size_t size = element_size(dtype);
   auto packed = [&](int64_t out, int64_t in) { return packed_weight_elements(dtype, out, in) * size; };
   Buffer qkv(packed(3 * hidden, hidden)), narrow(packed(hidden, hidden)), up(packed(wide, hidden)), down(packed(hidden, wide));
@@ -155,10 +164,69 @@ void check_linear(const KernelTable& kernels, DType dtype, int64_t rows, int64_t
   ++calls;
 }
 
-}  // namespace
+void check_rows(const std::vector<int64_t>& lengths, int64_t row_bytes, const Executor& executor) {
+  const int64_t batch = static_cast<int64_t>(lengths.size());
+  int64_t length = 0;
+  for (int64_t n : lengths) length = std::max(length, n + 1);
+  std::vector<uint8_t> mask(static_cast<size_t>(batch * length));
+  for (int64_t b = 0; b < batch; ++b)
+    for (int64_t l = 0; l < lengths[b]; ++l) mask[static_cast<size_t>(b * length + l)] = 1;
+  Buffer bounds((batch + 1) * sizeof(int32_t));
+  const int64_t total = count_live(mask.data(), MaskType::kByte, batch, length, static_cast<int32_t*>(bounds.p)), places = batch * length;
+  Buffer token_idx(total * sizeof(int32_t)), position(total * sizeof(int32_t));
+  int32_t* idx = static_cast<int32_t*>(token_idx.p);
+  live_tokens(mask.data(), MaskType::kByte, batch, length, idx, static_cast<int32_t*>(position.p));
+  Buffer padded(places * row_bytes), packed(total * row_bytes);
+  const RowGather gather{padded.p, packed.p, row_bytes};
+  gather_rows(&gather, 1, idx, total, executor);
+  unpack_rows(packed.p, idx, total, row_bytes, padded.p, places, executor);
+  std::vector<int32_t> keep;
+  for (int64_t i = 0; i < total; i += 3) keep.push_back(static_cast<int32_t>(i));
+  store_exits(packed.p, idx, total, keep.data(), static_cast<int64_t>(keep.size()), row_bytes, padded.p, executor);
+  calls += 5;
+}
 
-int main() {
-  const Executor executor = openmp_executor(2);
+// Without OpenMP, whose threads the thread sanitizer does not know.
+Executor thread_executor(int workers) {
+  return {workers, nullptr, [](void*, int workers, void (*fn)(void*, int), void* context) {
+            std::vector<std::thread> others;
+            for (int w = 1; w < workers; ++w) others.emplace_back(fn, context, w);
+            fn(context, 0);
+            for (std::thread& other : others) other.join();
+          }};
+}
+
+void check_random(uint64_t seed, const Executor& executor) {
+  std::mt19937_64 random(seed);
+  auto below = [&](int64_t n) { return static_cast<int64_t>(random() % static_cast<uint64_t>(n)); };
+  std::vector<const char*> isas;
+  for (const char* const* isa = compiled_isas(); *isa; ++isa)
+    if (isa_supported(*isa)) isas.push_back(*isa);
+  const KernelTable& kernels = kernels_for(isas[static_cast<size_t>(below(static_cast<int64_t>(isas.size())))]);
+  const DType dtype = below(2) ? DType::kFloat32 : DType::kBFloat16;
+  std::vector<int64_t> lengths(static_cast<size_t>(below(6)));
+  for (int64_t& n : lengths) n = below(4) ? below(40) : below(260);
+  check_attention(kernels, dtype, lengths, 1 + below(4), 8 * (1 + below(32)), executor);
+  check_attention_backward(kernels, dtype, lengths, 1 + below(4), 8 * (1 + below(32)), executor);
+  check_encoder(kernels, dtype, lengths, 8 * (1 + below(12)), below(150), executor);
+  check_linear(kernels, dtype, below(300), below(900), below(200), executor);
+  check_rows(lengths, below(70), executor);
+}
+
+void check_many(uint64_t seed, int rounds, int callers) {
+  std::vector<std::thread> threads;
+  for (int caller = 0; caller < callers; ++caller)
+    threads.emplace_back([=] {
+      for (int round = 0; round < rounds; ++round) {
+        const uint64_t own = seed + static_cast<uint64_t>(round) * static_cast<uint64_t>(callers) + static_cast<uint64_t>(caller);
+        std::fprintf(stderr, "seed %llu\n", static_cast<unsigned long long>(own));  // the last ones are those to run again
+        check_random(own, thread_executor(1 + caller % 3));
+      }
+    });
+  for (std::thread& thread : threads) thread.join();
+}
+
+void check_fixed(const Executor& executor) {
   const std::vector<std::vector<int64_t>> batches{{}, {0}, {1}, {0, 1, 7, 16, 0, 33}, {63, 64, 65}, {130, 2}, {390}};
   for (const char* const* isa = compiled_isas(); *isa; ++isa) {
     if (!isa_supported(*isa)) continue;
@@ -170,12 +238,25 @@ int main() {
           check_attention_backward(kernels, dtype, lengths, 2, head_dim, executor);
         }
       for (const auto& lengths : batches)
-        for (int64_t hidden : {8, 64, 72}) check_encoder(kernels, dtype, lengths, hidden, executor);
+        for (int64_t hidden : {8, 64, 72}) check_encoder(kernels, dtype, lengths, hidden, hidden == 72 ? 0 : 2 * hidden + 3, executor);
+      for (const auto& lengths : batches)
+        for (int64_t row_bytes : {0, 1, 96}) check_rows(lengths, row_bytes, executor);
       for (int64_t rows : {0, 1, 5, 13, 97, 200})
-        for (int64_t in : {1, 7, 33, 600})
+        for (int64_t in : {0, 1, 7, 33, 600})
           for (int64_t out : {1, 15, 64, 70, 129}) check_linear(kernels, dtype, rows, in, out, executor);
     }
   }
-  std::printf("%d calls\n", calls);
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  if (count == 5 && std::string(arguments[1]) == "random")
+    check_many(std::strtoull(arguments[2], nullptr, 10), std::atoi(arguments[3]), std::atoi(arguments[4]));
+  else if (count == 2 && std::string(arguments[1]) == "fixed")
+    check_fixed(openmp_executor(2));
+  else
+    return std::fprintf(stderr, "usage: sanitize fixed | random SEED ROUNDS CALLERS\n"), 2;
+  std::printf("%d calls\n", calls.load());
   return 0;
 }

@@ -19,6 +19,8 @@ BATCHES = {
     "all_empty": (0, 0),
     "no_sequences": (),
 }
+# Beside such scores float32 has no digits for a key's bias.
+NO_BIAS = "large scores"
 HEAD_DIMS = (8, 24, 32, 64, 96, 128, 136, 256)
 
 
@@ -45,6 +47,17 @@ def qkv(lengths, heads=3, head_dim=32, dtype=torch.float32, seed=0):
     generator = torch.Generator().manual_seed(seed)
     fused = torch.randn(sum(lengths), 3, heads, head_dim, generator=generator)
     return fused.to(dtype).unbind(1)
+
+
+def exact_scores(lengths, size, dtype=torch.float32):
+    """q, k, v whose scores, many of them equal, have no rounding error: up to size^2, down to minus that."""
+    q, k, v = (x.clone() for x in qkv(lengths, dtype=dtype))
+    total = len(q)
+    q.zero_(), k.zero_()
+    q[..., 3] = size * torch.tensor([1.0, 0.25, -1.0]).repeat(total)[:total, None]
+    k[..., 3] = size * torch.tensor([1.0, 0.5, 1.0, -1.0, -0.25, -1.0, 1.0]).repeat(total)[:total, None]
+    k[..., 4] = size * torch.tensor([0.5, -1.0, 0.25, 2.0, -0.5]).repeat(total)[:total, None]  # of gradients, not of scores
+    return q, k, v
 
 
 def scores(lengths, seed=0):
@@ -83,6 +96,10 @@ def varlen_attention(dtype):
         yield Sample(name, (q, k, v, cu_seqlens_of(lengths), max(lengths, default=0), q.shape[2] ** -0.5), dtype=dtype)
     q, k, v = (10 * x for x in qkv(RAGGED, dtype=dtype))
     yield Sample("peaked", (q, k, v, cu_seqlens_of(RAGGED), 512, 0.01), dtype=dtype)
+    lengths = (0, 1, 7, 33, 150)
+    largest = 2.0**14 if dtype == torch.float16 else 2.0**17
+    for name, size, scale in ((NO_BIAS, largest, 32**-0.5), ("negative scale", 4.0, -10.0), ("scale 0", 4.0, 0.0)):
+        yield Sample(name, (*exact_scores(lengths, size, dtype), cu_seqlens_of(lengths), 150, scale), dtype=dtype)
 
 
 def attn_importance(dtype):
@@ -90,6 +107,8 @@ def attn_importance(dtype):
         yield sample
         denominators = torch.arange(1, len(sample.args[3]), dtype=torch.float32) * 10
         yield Sample(sample.name + ", denominators", (*sample.args, denominators), dtype=dtype)
+        if sample.name == NO_BIAS:
+            continue
         lengths = sample.args[3].diff().tolist()
         key_bias, row_weights = token_weights(lengths)
         given = {"key_bias": key_bias, "row_weights": row_weights}
@@ -116,6 +135,8 @@ def attn_importance_backward(dtype):
             "key_bias": token_weights(cu_seqlens.diff().tolist())[0],
             "row_weights": token_weights(cu_seqlens.diff().tolist())[1],
         }
+        if sample.name == NO_BIAS:
+            del optional["key_bias"]
         for given in (number % 8, 7 - number % 8):
             kwargs = {name: x for bit, (name, x) in enumerate(optional.items()) if given >> bit & 1}
             yield BackwardSample(f"{sample.name}, {' '.join(kwargs)}", (*grads, *sample.args), kwargs, dtype)

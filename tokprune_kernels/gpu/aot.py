@@ -35,7 +35,7 @@ SPILLS_TOLERATED = {("grad_queries", "fp32", 128): 512}
 HEADS = 12
 _ELEMENTS = {"bf16": HALF, "fp16": HALF, "fp32": FULL}
 _FLOAT_POINTERS = {
-    "partials", "importance", "lse", "delta", "row_sums", "bias_sums", "parts", "grad_importance", "denominators", "key_bias",
+    "partials", "importance", "row_stats", "delta", "row_sums", "bias_sums", "parts", "grad_importance", "denominators", "key_bias",
     "row_weights",
 }  # fmt: skip
 _INT_POINTERS = {"cu_seqlens", "new_cu_seqlens", "counts", "count", "keep_idx", "index", "token_idx", "position", "residual_index"}

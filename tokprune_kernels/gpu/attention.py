@@ -4,8 +4,9 @@ Two forms, chosen on the device by each sequence's own length, so that no result
 
 - short ones (`configs.short_forms`: up to 64, and up to 128 tokens): a program holds a whole (sequence, head). Softmax is exact in
   one go and the columns of P are summed while they are in registers.
-- longer: flash attention, which leaves each row's log-sum-exp, then a second pass over S^T = K Q^T that sums P's columns. One
-  program then owns a block of keys and sees all queries.
+- longer: flash attention, which leaves what normalises each row, then a second pass over S^T = K Q^T that sums P's columns. One
+  program then owns a block of keys and sees all queries. Rows are normalised by two numbers, their highest score and the sum: one,
+  the log-sum-exp, would have the digits of a large score and none left for the sum.
 
 Either way one program has all that a key receives in a head: `partials` (N_h, T) float32, which `summed_partials` adds up in a fixed
 order. No atomics anywhere.
@@ -52,6 +53,27 @@ def _biased_scores(
     return tl.where(key_mask[None, :], scores, float("-inf"))
 
 
+@triton.jit
+def store_row_stats(row_stats, places, total, highest, sums, mask, HEADS: tl.constexpr):
+    """row_stats (2, N_h, T) float32 of some rows: their highest score, and one over the sum of 2^(score - highest)."""
+    tl.store(row_stats + places, highest, mask=mask)
+    tl.store(row_stats + places + tl.cast(HEADS, tl.int64) * total, 1.0 / sums, mask=mask)
+
+
+@triton.jit
+def load_row_stats(row_stats, places, total, mask, HEADS: tl.constexpr):
+    """What `store_row_stats` stored; rows past the mask give probabilities of 0."""
+    highest = tl.load(row_stats + places, mask=mask, other=float("inf"))
+    return highest, tl.load(row_stats + places + tl.cast(HEADS, tl.int64) * total, mask=mask, other=0.0)
+
+
+@triton.jit
+def probabilities_of(scores, highest, inverse_sums):
+    """Of scores computed again, perhaps in another order: of large ones a rounding more than `highest` must not be an infinity."""
+    powers = tl.exp2(scores - highest)
+    return tl.where(powers > 1.0, inverse_sums, powers * inverse_sums)
+
+
 @triton.jit(do_not_specialize=ROW_COUNTS)
 def attend_short(
     q, k, v, out, partials, cu_seqlens, key_bias, row_weights, total,
@@ -88,14 +110,14 @@ def attend_short(
 
 @triton.jit(do_not_specialize=ROW_COUNTS)
 def attend_long(
-    q, k, v, out, lse, cu_seqlens, key_bias, total,
+    q, k, v, out, row_stats, cu_seqlens, key_bias, total,
     q_stride, k_stride, v_stride, scale,
     HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
     SHORT: tl.constexpr, BIAS: tl.constexpr, IMPORTANCE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Grid (B, N_h, blocks of BLOCK_M query rows): flash attention of sequences of more than SHORT tokens.
 
-    lse (N_h, T) float32, written if IMPORTANCE: base-2 log-sum-exp of each row's scores, bias (less its maximum) included.
+    row_stats, written if IMPORTANCE: of scores in powers of two, bias (less its maximum) included.
     """
     sequence, head, block = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     start, length = sequence_bounds(cu_seqlens, sequence, total)
@@ -127,12 +149,12 @@ def attend_long(
     places = (start + rows)[:, None].to(tl.int64) * (HEADS * HEAD_DIM) + head * HEAD_DIM + columns[None, :]
     tl.store(out + places, context.to(out.dtype.element_ty), mask=row_mask[:, None] & (columns[None, :] < HEAD_DIM))
     if IMPORTANCE:
-        tl.store(lse + head.to(tl.int64) * total + start + rows, highest + tl.log2(sums), mask=row_mask)
+        store_row_stats(row_stats, head.to(tl.int64) * total + start + rows, total, highest, sums, row_mask, HEADS)
 
 
 @triton.jit(do_not_specialize=ROW_COUNTS)
 def column_sums(
-    q, k, lse, partials, cu_seqlens, key_bias, row_weights, total,
+    q, k, row_stats, partials, cu_seqlens, key_bias, row_weights, total,
     q_stride, k_stride, scale,
     HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
     SHORT: tl.constexpr, BIAS: tl.constexpr, WEIGHTS: tl.constexpr, PRECISION: tl.constexpr,
@@ -145,7 +167,6 @@ def column_sums(
     keys, columns = block * BLOCK_N + tl.arange(0, BLOCK_N), tl.arange(0, BLOCK_D)
     key_mask = keys < length
     own_keys = _rows_of(k, start + keys, k_stride, head, columns, HEAD_DIM, key_mask)
-    own_bias = tl.zeros((BLOCK_N,), tl.float32)
     if BIAS:
         highest_bias = _highest_bias(key_bias, start, length, BLOCK_M)
         own_bias = (tl.load(key_bias + start + keys, mask=key_mask, other=0.0) - highest_bias) * _LOG2E
@@ -155,8 +176,10 @@ def column_sums(
         row_mask = rows < length
         queries = _rows_of(q, start + rows, q_stride, head, columns, HEAD_DIM, row_mask)
         scores = tl.dot(own_keys, tl.trans(queries), input_precision=PRECISION) * (scale * _LOG2E)
-        normaliser = tl.load(lse + head.to(tl.int64) * total + start + rows, mask=row_mask, other=float("inf"))
-        probabilities = tl.exp2(scores + own_bias[:, None] - normaliser[None, :])
+        if BIAS:
+            scores += own_bias[:, None]
+        highest, inverse_sums = load_row_stats(row_stats, head.to(tl.int64) * total + start + rows, total, row_mask, HEADS)
+        probabilities = probabilities_of(scores, highest[None, :], inverse_sums[None, :])
         if WEIGHTS:
             weights = tl.load(row_weights + start + rows, mask=row_mask, other=0.0)
             probabilities = probabilities * weights[None, :]
@@ -239,16 +262,16 @@ def attend(q, k, v, cu_seqlens, max_seqlen, scale, key_bias=None, row_weights=No
                 )  # fmt: skip
             limit = short.block_n
         if max_seqlen > limit:
-            lse = q.new_empty((heads, total), dtype=torch.float32) if importance else context
+            row_stats = q.new_empty((2, heads, total), dtype=torch.float32) if importance else context
             long = tile("attend_long", q.dtype, head_dim)
             attend_long[(sequences, heads, blocks(max_seqlen, long.block_m))](
-                q, k, v, context, lse, cu_seqlens, bias, total, *strides, scale, SHORT=limit, IMPORTANCE=importance,
+                q, k, v, context, row_stats, cu_seqlens, bias, total, *strides, scale, SHORT=limit, IMPORTANCE=importance,
                 **common, **long.arguments,
             )  # fmt: skip
             if importance:
                 columns = tile("column_sums", q.dtype, head_dim)
                 column_sums[(sequences, heads, blocks(max_seqlen, columns.block_n))](
-                    q, k, lse, partials, cu_seqlens, bias, weights, total, *strides[:2], scale, SHORT=limit,
+                    q, k, row_stats, partials, cu_seqlens, bias, weights, total, *strides[:2], scale, SHORT=limit,
                     WEIGHTS=row_weights is not None, **common, **columns.arguments,
                 )  # fmt: skip
     return context, partials

@@ -2,7 +2,7 @@
 
 The forward pass saves nothing; two passes over (sequence, head) recompute the probabilities tile by tile:
 
-- a program of query rows goes over the keys twice: first for each row's log-sum-exp and its `delta` = sum_k P dP, then for dQ;
+- a program of query rows goes over the keys twice: first for what normalises each row and its `delta` = sum_k P dP, then for dQ;
 - a program of keys goes over the queries once, for dK, dV and the column sums of dB, the gradient of the key bias.
 
 With r = row_weights and g_k = grad_importance_k / (N_h D):  dP[q, k] = dO_q . v_k + r_q g_k,  dB = P (dP - delta),
@@ -15,7 +15,17 @@ import triton
 import triton.language as tl
 
 from ._bounds import sequence_bounds
-from .attention import _LOG2E, _biased_scores, _highest_bias, _rows_of, head_rows, summed_partials
+from .attention import (
+    _LOG2E,
+    _biased_scores,
+    _highest_bias,
+    _rows_of,
+    head_rows,
+    load_row_stats,
+    probabilities_of,
+    store_row_stats,
+    summed_partials,
+)
 from .configs import padded_head, tile
 from .launching import ROW_COUNTS, blocks, dot_precision, given, on_device
 
@@ -32,12 +42,12 @@ def _score_gradient(grad_importance, denominators, sequence, start, keys, key_ma
 
 @triton.jit(do_not_specialize=ROW_COUNTS)
 def grad_queries(
-    grad_context, grad_importance, q, k, v, grad_q, lse, delta, row_sums, cu_seqlens, denominators, key_bias, row_weights,
+    grad_context, grad_importance, q, k, v, grad_q, row_stats, delta, row_sums, cu_seqlens, denominators, key_bias, row_weights,
     total, grad_stride, q_stride, k_stride, v_stride, scale,
     HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
     BIAS: tl.constexpr, WEIGHTS: tl.constexpr, DENOMINATORS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Grid (B, N_h, blocks of BLOCK_M rows): grad_q (T, N_h, d); lse, delta and row_sums (of P g), each (N_h, T) float32."""
+    """Grid (B, N_h, blocks of BLOCK_M rows): grad_q (T, N_h, d); row_stats; delta and row_sums (of P g), each (N_h, T) float32."""
     sequence, head, block = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     start, length = sequence_bounds(cu_seqlens, sequence, total)
     if block * BLOCK_M >= length:
@@ -70,10 +80,10 @@ def grad_queries(
         context_part = context_part * kept + tl.sum(parts * from_context, axis=1)
         score_part = score_part * kept + tl.sum(parts * gradient[None, :], axis=1)
         highest = new_highest
-    normaliser, received = highest + tl.log2(sums), score_part / sums
+    received = score_part / sums
     own_delta = context_part / sums + weights * received
     places = head.to(tl.int64) * total + start + rows
-    tl.store(lse + places, normaliser, mask=row_mask)
+    store_row_stats(row_stats, places, total, highest, sums, row_mask, HEADS)
     tl.store(delta + places, own_delta, mask=row_mask)
     tl.store(row_sums + places, received, mask=row_mask)
     total_gradient = tl.zeros((BLOCK_M, BLOCK_D), tl.float32)
@@ -82,7 +92,7 @@ def grad_queries(
         key_mask = keys < length
         some_keys = _rows_of(k, start + keys, k_stride, head, columns, HEAD_DIM, key_mask)
         scores = _biased_scores(queries, some_keys, key_bias, start, keys, key_mask, highest_bias, scale, BIAS, PRECISION)
-        probabilities = tl.exp2(scores - normaliser[:, None])
+        probabilities = probabilities_of(scores, highest[:, None], (1.0 / sums)[:, None])
         values = _rows_of(v, start + keys, v_stride, head, columns, HEAD_DIM, key_mask)
         from_context = tl.dot(grad_rows, tl.trans(values), input_precision=PRECISION)
         gradient = _score_gradient(grad_importance, denominators, sequence, start, keys, key_mask, length, HEADS, DENOMINATORS)
@@ -95,7 +105,7 @@ def grad_queries(
 
 @triton.jit(do_not_specialize=ROW_COUNTS)
 def grad_keys(
-    grad_context, grad_importance, q, k, v, grad_k, grad_v, lse, delta, bias_sums, cu_seqlens, denominators, key_bias,
+    grad_context, grad_importance, q, k, v, grad_k, grad_v, row_stats, delta, bias_sums, cu_seqlens, denominators, key_bias,
     row_weights, total, grad_stride, q_stride, k_stride, v_stride, scale,
     HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
     BIAS: tl.constexpr, WEIGHTS: tl.constexpr, DENOMINATORS: tl.constexpr, PRECISION: tl.constexpr,
@@ -120,7 +130,7 @@ def grad_keys(
         rows = first + tl.arange(0, BLOCK_M)
         row_mask = rows < length
         places = head.to(tl.int64) * total + start + rows
-        normaliser = tl.load(lse + places, mask=row_mask, other=float("inf"))
+        highest, inverse_sums = load_row_stats(row_stats, places, total, row_mask, HEADS)
         own_delta = tl.load(delta + places, mask=row_mask, other=0.0)
         weights = row_mask.to(tl.float32)
         if WEIGHTS:
@@ -128,7 +138,7 @@ def grad_keys(
         queries = _rows_of(q, start + rows, q_stride, head, columns, HEAD_DIM, row_mask)
         scores = tl.dot(own_keys, tl.trans(queries), input_precision=PRECISION) * (scale * _LOG2E)
         scores = tl.where(key_mask[:, None], scores + own_bias[:, None], float("-inf"))
-        probabilities = tl.exp2(scores - normaliser[None, :])
+        probabilities = probabilities_of(scores, highest[None, :], inverse_sums[None, :])
         grad_rows = _rows_of(grad_context, start + rows, grad_stride, head, columns, HEAD_DIM, row_mask)
         total_v = tl.dot(probabilities.to(grad_rows.dtype), grad_rows, total_v, input_precision=PRECISION)
         from_context = tl.dot(own_values, tl.trans(grad_rows), input_precision=PRECISION)
@@ -164,8 +174,9 @@ def attn_importance_backward(
         return grad_q, grad_k, grad_v, grad_bias, grad_weights
     grad_context, q, k, v = map(head_rows, (grad_context, q, k, v))
     grad_importance = grad_importance.contiguous()
-    lse, delta, row_sums, bias_sums = q.new_empty((4, heads, total), dtype=torch.float32)
-    optional = (given(denominators, lse), given(key_bias, lse), given(row_weights, lse))
+    delta, row_sums, bias_sums = q.new_empty((3, heads, total), dtype=torch.float32)
+    row_stats = q.new_empty((2, heads, total), dtype=torch.float32)
+    optional = (given(denominators, delta), given(key_bias, delta), given(row_weights, delta))
     strides = tuple(x.stride(0) for x in (grad_context, q, k, v))
     common = {"HEADS": heads, "HEAD_DIM": head_dim, "BLOCK_D": padded_head(head_dim), "BIAS": key_bias is not None,
               "WEIGHTS": row_weights is not None, "DENOMINATORS": denominators is not None,
@@ -174,11 +185,11 @@ def attn_importance_backward(
     with on_device(q):
         rows = tile("grad_queries", q.dtype, head_dim)
         grad_queries[(sequences, heads, blocks(max_seqlen, rows.block_m))](
-            *inputs, grad_q, lse, delta, row_sums, cu_seqlens, *optional, total, *strides, scale, **common, **rows.arguments
+            *inputs, grad_q, row_stats, delta, row_sums, cu_seqlens, *optional, total, *strides, scale, **common, **rows.arguments
         )
         columns = tile("grad_keys", q.dtype, head_dim)
         grad_keys[(sequences, heads, blocks(max_seqlen, columns.block_n))](
-            *inputs, grad_k, grad_v, lse, delta, bias_sums, cu_seqlens, *optional, total, *strides, scale, **common,
+            *inputs, grad_k, grad_v, row_stats, delta, bias_sums, cu_seqlens, *optional, total, *strides, scale, **common,
             **columns.arguments,
         )  # fmt: skip
         for parts, out in ((bias_sums, grad_bias), (row_sums, grad_weights)):

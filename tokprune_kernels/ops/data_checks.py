@@ -55,6 +55,7 @@ def unpack(packed, token_idx, batch, length):
 
 
 def store_exits_(out, x, token_idx, keep_idx):
+    _apart("out", out, "x", x)
     _in_range("token_idx", token_idx, out.shape[0])
     _ascending("token_idx", token_idx)
     _in_range("keep_idx", keep_idx, x.shape[0])
@@ -88,6 +89,12 @@ def _entries(name, x, allowed, needed):
     bad = (~(x.isfinite() & allowed)).nonzero()
     if len(bad):
         raise ValueError(f"{name}: entry {int(bad[0])} is {float(x[bad[0]])}; every one must be {needed}")
+
+
+def _apart(name, written, other_name, read):
+    (first, first_end), (second, second_end) = ((x.data_ptr(), x.data_ptr() + x.nbytes) for x in (written, read.contiguous()))
+    if first < second_end and second < first_end:
+        raise ValueError(f"{name} must not share memory with {other_name}")
 
 
 def _in_range(name, index, rows):

@@ -21,4 +21,7 @@ struct AddLayerNormArgs {
 // out = (y - mean(y)) / sqrt(var(y) + eps) * weight + bias, y = x + residual; statistics in float32.
 void add_layer_norm(const KernelTable& kernels, const AddLayerNormArgs& args, const Executor& executor);
 
+// Throws std::invalid_argument unless eps is finite and not negative.
+void check_eps(double eps);
+
 }  // namespace tokprune

@@ -18,7 +18,8 @@ struct AttentionScratch {
   float* scores;     // [kAttentionRows][score_stride]
   uint16_t* weights; // bfloat16 only: [kAttentionRows][score_stride] attention weights
   float* output;     // [kAttentionRows][padded head_dim]
-  float* bias;       // [keys]: pack_bias, where the keys have one
+  float* bias;       // [keys]: pack_bias, or zeros, where scores are scaled first
+  size_t bias_bytes;
   ptrdiff_t score_stride;
   int padded_dim;
 
@@ -31,6 +32,7 @@ struct AttentionScratch {
     weights = reinterpret_cast<uint16_t*>(p += s.scores);
     output = reinterpret_cast<float*>(p += s.weights);
     bias = reinterpret_cast<float*>(p += s.output);
+    bias_bytes = s.bias;
     score_stride = s.score_stride;
     padded_dim = s.padded_dim;
   }
@@ -97,31 +99,37 @@ static inline float largest(const float* scores, int length) {
   return reduce_max(top);
 }
 
-// out[j] = the keys' bias less the sequence's largest, in powers of two. Softmax does not see what all keys have in common,
-// but float32 does: beside a bias of -1e4 everywhere a score would keep three digits.
+// out[j] = the keys' bias less the sequence's largest. Softmax does not see what all keys have in common, but float32 does:
+// beside a bias of -1e4 everywhere a score would keep three digits.
 static inline void pack_bias(const float* key_bias, int length, float* out) {
   for (int j = 0; j < length; j += kLanes)
     store(out + j, load_partial(key_bias + j, length - j < kLanes ? length - j : kLanes));
   const vf top = set1(largest(out, length));
-  for (int j = 0; j < length; j += kLanes) store(out + j, mul(sub(load(out + j), top), set1(kLog2E)));
+  for (int j = 0; j < length; j += kLanes) store(out + j, sub(load(out + j), top));
 }
 
-// scores -> factor * score + bias, both in powers of two.
-static inline void bias_scores(float* scores, int length, vf factor, const float* bias) {
-  for (int j = 0; j < length; j += kLanes) store(scores + j, fmadd(load(scores + j), factor, load(bias + j)));
+// Whether scores are scaled before their maximum is taken, in a pass of their own: a scale that is not positive turns their
+// order, and a bias adds to scaled scores.
+static inline bool scales_first(const AttentionTask& t) { return t.key_bias || !(t.scale > 0.0f); }
+
+// scores -> scale * score + bias.
+static inline void bias_scores(float* scores, int length, vf scale, const float* bias) {
+  for (int j = 0; j < length; j += kLanes) store(scores + j, fmadd(load(scores + j), scale, load(bias + j)));
 }
 
-// scores -> exp2(factor * score + shift), zero past the length; returns their sum, lane by lane.
-static inline vf exponentiate(float* scores, int length, vf factor, vf shift) {
+// scores -> exp2(factor * (score - largest)), zero past the length; returns their sum, lane by lane. The difference is taken
+// first: factor * score - factor * largest, fused, rounds one product and not the other, which from scores of 1e9 on is more
+// than an exponent can hold.
+static inline vf exponentiate(float* scores, int length, vf factor, vf largest) {
   const int full = length / kLanes * kLanes, tail = length - full;
   vf sum = zero();
   for (int j = 0; j < full; j += kLanes) {
-    vf e = exp2(fmadd(load(scores + j), factor, shift));
+    vf e = exp2(mul(sub(load(scores + j), largest), factor));
     store(scores + j, e);
     sum = add(sum, e);
   }
   if (tail) {
-    vf e = fill_tail(exp2(fmadd(load(scores + full), factor, shift)), tail, 0.0f);
+    vf e = fill_tail(exp2(mul(sub(load(scores + full), largest), factor)), tail, 0.0f);
     store(scores + full, e);
     sum = add(sum, e);
   }
@@ -132,7 +140,7 @@ static inline vf exponentiate(float* scores, int length, vf factor, vf shift) {
 // over each: the reductions at the ends of a row, long chains of latency, then overlap with its neighbours' work.
 static inline void softmax(float* scores, ptrdiff_t stride, int m, int length, float factor, float* inverse) {
   vf sums[kAttentionRows];
-  for (int i = 0; i < m; ++i) inverse[i] = -factor * largest(scores + i * stride, length);
+  for (int i = 0; i < m; ++i) inverse[i] = largest(scores + i * stride, length);
   for (int i = 0; i < m; ++i) sums[i] = exponentiate(scores + i * stride, length, set1(factor), set1(inverse[i]));
   for (int i = 0; i < m; ++i) inverse[i] = 1.0f / reduce_add(sums[i]);
 }
@@ -172,9 +180,9 @@ static void attend_block(const AttentionTask& t, const AttentionScratch<T>& s, i
     multiply<T>(p, m, (width + kLanes - 1) / kLanes);
   }
   float factor = t.scale * kLog2E;
-  if (t.key_bias) {
-    for (int i = 0; i < m; ++i) bias_scores(s.scores + i * s.score_stride, t.length, set1(factor), s.bias);
-    factor = 1.0f;
+  if (scales_first(t)) {
+    for (int i = 0; i < m; ++i) bias_scores(s.scores + i * s.score_stride, t.length, set1(t.scale), s.bias);
+    factor = kLog2E;
   }
   float inverse[kAttentionRows];
   softmax(s.scores, s.score_stride, m, t.length, factor, inverse);
@@ -203,6 +211,7 @@ static void attend(const AttentionTask& t) {
   pack_keys(t, s);
   pack_values(t, s);
   if (t.key_bias) pack_bias(t.key_bias, t.length, s.bias);
+  else if (scales_first(t)) __builtin_memset(s.bias, 0, s.bias_bytes);
   for (int c = t.chunk_begin; c < t.chunk_end; ++c) {
     const int begin = chunk_start(t.queries, t.chunks, c), end = chunk_start(t.queries, t.chunks, c + 1);
     float* sums = t.column_sums ? t.column_sums + static_cast<ptrdiff_t>(c) * t.length : nullptr;

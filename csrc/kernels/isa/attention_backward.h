@@ -128,18 +128,18 @@ static void pack_backward(const AttentionBackwardTask& t, const BackwardScratch&
   if (t.key_bias) pack_bias(t.key_bias, t.length, s.bias);
 }
 
-// scores[i][j] = factor * scores[i][j] + bias[j]; largest[i] gathers them lane by lane.
-static inline void add_bias(float* scores, ptrdiff_t stride, int m, int width, float factor, const float* bias, vf* largest) {
+// scores[i][j] = scale * scores[i][j] + bias[j]; largest[i] gathers them lane by lane.
+static inline void add_bias(float* scores, ptrdiff_t stride, int m, int width, float scale, const float* bias, vf* largest) {
   const int full = width / kLanes * kLanes;
   for (int i = 0; i < m; ++i, scores += stride) {
     vf top = largest[i];
     for (int j = 0; j < full; j += kLanes) {
-      const vf x = fmadd(load(scores + j), set1(factor), load(bias + j));
+      const vf x = fmadd(load(scores + j), set1(scale), load(bias + j));
       store(scores + j, x);
       top = max(top, x);
     }
     if (full < width) {
-      const vf x = fmadd(load(scores + full), set1(factor), load(bias + full));
+      const vf x = fmadd(load(scores + full), set1(scale), load(bias + full));
       store(scores + full, x);
       top = max(top, fill_tail(x, width - full, -__builtin_inff()));
     }
@@ -151,16 +151,16 @@ static inline void add_bias(float* scores, ptrdiff_t stride, int m, int width, f
 static void backward_weights(const AttentionBackwardTask& t, const BackwardScratch& s, const char* const* rows, int m,
                              BackwardRows& numbers) {
   vf lanes[kBackwardRows];
-  float shift[kBackwardRows];
+  float largest[kBackwardRows];
   for (int i = 0; i < m; ++i) lanes[i] = set1(-__builtin_inff());
   for (int key = 0; key < t.length; key += 64) {
     const int width = t.length - key < 64 ? t.length - key : 64;
     const uint32_t* panel = reinterpret_cast<const uint32_t*>(s.keys_turned + static_cast<ptrdiff_t>(key) * t.head_dim);
     multiply<Float32>({rows, panel, 64, t.head_dim, s.weights + key, s.stride, false, nullptr, 0}, m, vectors_of(width));
-    add_bias(s.weights + key, s.stride, m, width, t.scale * kLog2E, s.bias + key, lanes);
+    add_bias(s.weights + key, s.stride, m, width, t.scale, s.bias + key, lanes);
   }
-  for (int i = 0; i < m; ++i) shift[i] = -reduce_max(lanes[i]);
-  for (int i = 0; i < m; ++i) lanes[i] = exponentiate(s.weights + i * s.stride, t.length, set1(1.0f), set1(shift[i]));
+  for (int i = 0; i < m; ++i) largest[i] = reduce_max(lanes[i]);
+  for (int i = 0; i < m; ++i) lanes[i] = exponentiate(s.weights + i * s.stride, t.length, set1(kLog2E), set1(largest[i]));
   for (int i = 0; i < m; ++i) numbers.inverse[i] = 1.0f / reduce_add(lanes[i]);
 }
 

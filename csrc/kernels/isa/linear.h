@@ -46,6 +46,14 @@ static void linear_task(const LinearArgs& args, int64_t row_begin, int64_t row_e
                         float* scratch) {
   typedef typename T::Element Element;
   const int m = static_cast<int>(row_end - row_begin);
+  const int64_t column = panel * 64;
+  const int width = static_cast<int>(args.out_features - column < 64 ? args.out_features - column : 64);
+  Element* out = static_cast<Element*>(args.out) + row_begin * args.out_features + column;
+  if (args.in_features == 0) {  // sums of nothing
+    __builtin_memset(scratch, 0, 64 * sizeof(float));
+    for (int i = 0; i < m; ++i) finish_row<T>(scratch, args, column, width, out + i * args.out_features);
+    return;
+  }
   const char* rows[kLinearRows];
   for (int i = 0; i < m; ++i) {
     const int64_t row = args.rows ? args.rows[row_begin + i] : row_begin + i;
@@ -54,10 +62,7 @@ static void linear_task(const LinearArgs& args, int64_t row_begin, int64_t row_e
   const int64_t elements = args.in_features, units = (elements + T::kPerUnit - 1) / T::kPerUnit;
   const uint32_t* weight = static_cast<const uint32_t*>(args.weight) + panel * units * 64;
   const uint32_t* next_weight = static_cast<const uint32_t*>(args.weight) + next_panel * units * 64;
-  const int64_t column = panel * 64;
-  const int width = static_cast<int>(args.out_features - column < 64 ? args.out_features - column : 64);
   const int vectors = (width + kLanes - 1) / kLanes;
-  Element* out = static_cast<Element*>(args.out) + row_begin * args.out_features + column;
   const int64_t step = linear_step(m);
   const int groups = (m + kGroupRows - 1) / kGroupRows;
   for (int64_t unit = 0; unit < units; unit += step) {

@@ -42,7 +42,7 @@ static inline vf round(vf x) {
   const vf magic = set1(12582912.0f);
   return (x + magic) - magic;
 }
-// p * 2^n for integral n in [-127, 127]; 2^-127 counts as 0.
+// p * 2^n for integral n in [-127, 128]; 2^-127 counts as 0, 2^128 is infinity.
 static inline vf scale2(vf p, vf n) {
   vi bits = (__builtin_convertvector(n, vi) + 127) << 23;
   return p * (vf)bits;
