@@ -90,8 +90,8 @@ class TestReading:
             read_dataset(str(tmp_path))
 
     def test_wrong_suffix(self, tmp_path):
-        with pytest.raises(DataError, match=r"rows.csv'.*must be JSON lines, one of \.jsonl"):
-            read_dataset(write(tmp_path / "rows.csv"))
+        with pytest.raises(DataError, match=r"rows.xml'.*must be one of \.jsonl.*\.csv"):
+            read_dataset(write(tmp_path / "rows.xml"))
 
     @pytest.mark.parametrize("content", ["text,label\na,1\n", '{"text": "a"\n', ""], ids=["csv", "cut off", "empty"])
     def test_file_that_is_not_json_lines(self, content, tmp_path):
