@@ -41,13 +41,14 @@ def pack_inputs(config: Any, arguments: dict[str, Any], without_sync: Callable[[
     """Replace the padded input in `arguments` by the packed one, (1, T), in place; returns where its tokens belong.
 
     without_sync: says of the input (B, L, ...) whether to pack it with room for all of its places, so that the host need not wait.
-    Positions count live tokens only, so that padding of any kind is moot; a caller's own position_ids are used as given.
+    Positions count live tokens only, so that padding of any kind is moot (`_positions`); a caller's own position_ids are used as given.
     Raises ValueError or TypeError naming the argument that is wrong.
     """
     name, tokens = _tokens(arguments)
     batch, length = tokens.shape[:2]
     mask = arguments.get("attention_mask")
     packed = _packed_batch(mask, batch, length, tokens.device, without_sync(tokens))
+    ids = arguments.get("input_ids")
     arguments[name] = packed.select(tokens)[None]
     for types in _TYPES:
         if arguments.get(types) is not None:
@@ -56,8 +57,7 @@ def pack_inputs(config: Any, arguments: dict[str, Any], without_sync: Callable[[
     if positions is not None:
         positions = packed.select(_expanded("position_ids", positions, batch, length))
     elif packed.max_seqlen <= longest_text(config):
-        positions, first = packed.position.long(), first_position(config)
-        positions = positions + first if first else positions
+        positions = _positions(config, arguments.get("attention_mask"), ids, packed)
     else:
         raise ValueError(
             f"{name} holds a text of {packed.max_seqlen} tokens, but the model has positions for {longest_text(config)}: "
@@ -67,6 +67,24 @@ def pack_inputs(config: Any, arguments: dict[str, Any], without_sync: Callable[[
     # transformers hands a 4-D mask on as it is. Anything else would make it form a T x T one with some attn_implementations.
     arguments["attention_mask"] = tokens.new_empty((1, 1, 0, 0))
     return packed
+
+
+def _positions(config: Any, mask: Tensor | None, ids: Tensor | None, packed: PackedBatch) -> Tensor:
+    """(T,) int64: each token's place among the live ones of its text, from the model's first position.
+
+    Where positions begin behind the padding's (RoBERTa), a live token that is the padding's has that position and does not count, as in
+    Hugging Face: "<pad>" in a text, or padding without a mask. Without ids nobody can tell.
+    ids: (B, L), or None for embeddings.
+    """
+    first = first_position(config)
+    if not first:
+        return packed.position.long()
+    if ids is None:
+        return packed.position.long() + first
+    counted = ids != config.pad_token_id
+    if mask is not None:
+        counted = counted & (mask.to(ids.device) != 0)
+    return packed.select(counted.cumsum(dim=1) * counted + config.pad_token_id)
 
 
 def protected_tokens(asked: tuple[int, ...], token_ids: tuple[int, ...], arguments: dict[str, Any]) -> Tensor | None:
