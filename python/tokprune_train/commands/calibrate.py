@@ -8,7 +8,7 @@ the answers at the same speed, and reaches higher ones.
 """
 
 from tokprune_kernels.cli.arguments import add_threads_argument, number, positive_int, use_threads
-from tokprune_kernels.cli.output import add_json_argument, folder_to_write, write_json
+from tokprune_kernels.cli.output import add_json_argument, folder_to_write, whole_folder, write_json
 from tokprune_kernels.cli.pruning_arguments import add_position_argument, add_score_denominator_argument, describe
 from tokprune_kernels.cli.texts import TEXT_HELP
 
@@ -79,9 +79,10 @@ def run(args):
         raise CliError(str(error)) from error
     model.set_pruning(pruning)
     if args.output is not None:
-        model.save_pretrained(args.output)
-        tokenizer.save_pretrained(args.output)
-        copy_companions(name, args.output)
+        with whole_folder(args.output) as folder:
+            model.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+            copy_companions(name, folder)
     write_json(
         args.json,
         {
