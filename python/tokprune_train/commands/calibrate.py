@@ -57,7 +57,8 @@ def run(args):
     use_threads(args)
     machine = machine_stamp()
     name, _ = resolve(args.model)
-    model, tokenizer = load_model(name).model, load_tokenizer(name)
+    model = load_model(name).model
+    tokenizer = load_tokenizer(name, model.config)
     if not hasattr(model, "num_labels") or not hasattr(model, "classifier"):
         raise CliError(f"{args.model!r} has no classification head ({type(model).__name__}), whose answers could be compared")
     collator = Collator(tokenizer.pad_token_id or 0)

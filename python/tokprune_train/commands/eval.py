@@ -103,7 +103,7 @@ def _rows(args, name, config):
     from ..data.reading import pick_split, read_dataset
     from ..data.task import check_texts, find_columns, task_of_model
 
-    tokenizer = load_tokenizer(name)
+    tokenizer = load_tokenizer(name, config)
     max_length = longest_allowed(config, tokenizer, args.max_length)
     splits = read_dataset(args.data)
     _, rows = pick_split(splits, args.eval_split, ("validation", "test", "train"))

@@ -44,7 +44,8 @@ def run(args):
 
     runs, machine = implementation(), machine_stamp()
     name, source = resolve(args.model or MINILM_HUB)
-    model, tokenizer = load_model(name).model, load_tokenizer(name)
+    model = load_model(name).model
+    tokenizer = load_tokenizer(name, model.config)
     if model.config.num_hidden_layers != len(_THRESHOLDS):
         raise CliError(
             f"{name!r} has {model.config.num_hidden_layers} layers; the demo's settings are for the "
