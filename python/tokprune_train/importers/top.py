@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+
 import tokprune_kernels as tk
 
 from ..objectives.gates import FIRST_ONLY
