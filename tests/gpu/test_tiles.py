@@ -35,6 +35,8 @@ def test_a_file_is_read_as_it_was_written(tmp_path):
         ({"block_n": 8}, "block_n 8: it must be a power of two of at least 16"),
         ({"num_warps": "4"}, "num_warps '4'"),
         ({"num_stages": 0}, "num_stages 0"),
+        ({"num_stages": 10**30}, "and at most 65536"),
+        ({"block_m": 2**62}, "and at most 65536"),
         ({"kernel": "attend_short_128", "block_n": 64}, "both are its longest text, 128"),
     ],
 )
@@ -48,7 +50,7 @@ def test_rows_that_no_kernel_can_take(tmp_path, change, said):
     assert "tiles.json" in str(caught.value)
 
 
-@pytest.mark.parametrize("text", [None, "{", "[]", '{"tiles": [3]}', '{"tiles": [{"kernel": "attend_long"}]}'])
+@pytest.mark.parametrize("text", [None, "{", "[]", "[" * 100_000, '{"tiles": [3]}', '{"tiles": [{"kernel": "attend_long"}]}'])
 def test_files_that_are_no_tables(tmp_path, text):
     if text is not None:
         (tmp_path / "tiles.json").write_text(text)
