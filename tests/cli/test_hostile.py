@@ -154,13 +154,12 @@ def test_configurations_that_are_none(tokprune, folder, commands, text):
 def test_prunings_that_cannot_be(tokprune, folder, commands, tmp_path, pruning, said, in_file):
     """In a checkpoint, and in the file of --pruning."""
     command = commands["show"]
-    if in_file and not isinstance(pruning, dict):
-        pytest.skip("said of files in its own words")
-    if in_file:
-        (tmp_path / "pruning.json").write_text(json.dumps(pruning if "pruning" not in pruning else {"pruning": pruning}))
+    if in_file:  # which is read strictly
+        (tmp_path / "pruning.json").write_text(json.dumps({"pruning": pruning} if "pruning" in pruning else pruning))
         command = (*command, "--pruning", tmp_path / "pruning.json")
-        said = {"thresholds[0] must be finite, got nan": "NaN is no JSON", "thresholds[0] must be finite, got inf": "Infinity is no JSON"}.get(said, said)
-        said = "past what 64 bits hold" if "digits" in said or "at most" in said else said
+        past = {"got nan": "NaN is no JSON", "got inf": "Infinity is no JSON", "digits": "past what 64 bits", "at most": "past what 64 bits"}
+        past |= {"must be a dict": "not an object of PruningConfig fields"}
+        said = next((strictly for loosely, strictly in past.items() if loosely in said), said)
     else:
         change(folder / "config.json", pruning=pruning)
     assert said in refused(tokprune, command)
@@ -189,6 +188,20 @@ def test_tokens_without_an_embedding(tokprune, folder, commands, command):
     size = len(tokenizer)
     said = f"has tokens up to id {size - 1}, but the model has embeddings for {size - 2}, ids 0 to {size - 3}: use the tokenizer that"
     assert said in refused(tokprune, commands[command])
+
+
+def test_tokens_around_a_text_without_an_embedding(tokprune, folder, commands):
+    path = folder / "tokenizer.json"
+    change(path, post_processor={"type": "BertProcessing", "cls": ["[CLS]", 10**6], "sep": ["[SEP]", 3]})
+    assert "has tokens up to id 1000000" in refused(tokprune, commands["show"])
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff" * 100, (2**40).to_bytes(8, "little") + b"{}", b"\x02" + b"\0" * 7 + b"{}", None])
+def test_weights_that_are_none(tokprune, folder, commands, content):
+    """Cut off, with a header that has no end, or without any tensor."""
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1000] if content is None else content)
+    assert "cannot load model" in refused(tokprune, commands["show"])
 
 
 def test_tokens_without_an_embedding_in_the_demo(tokprune, minilm_path, tmp_path):

@@ -67,7 +67,8 @@ def _least_parameters(config) -> int:
 
 def check_vocabulary(name: str, tokenizer, config) -> None:
     """Raise CliError where a tokenizer has tokens that the model (of this configuration) has no embeddings for."""
-    last = max(tokenizer.get_vocab().values(), default=-1)
+    around = tokenizer("a", "a")["input_ids"]  # what stands around texts has ids of its own, which no vocabulary need have
+    last = max([*tokenizer.get_vocab().values(), *around], default=-1)
     if last >= config.vocab_size:
         raise CliError(
             f"the tokenizer of {name!r} has tokens up to id {last}, but the model has embeddings for {config.vocab_size}, ids 0 to "
