@@ -35,8 +35,6 @@ def test_a_file_is_read_as_it_was_written(tmp_path):
         ({"block_n": 8}, "block_n 8: it must be a power of two of at least 16"),
         ({"num_warps": "4"}, "num_warps '4'"),
         ({"num_stages": 0}, "num_stages 0"),
-        ({"num_stages": 10**30}, "and at most 65536"),
-        ({"block_m": 2**62}, "and at most 65536"),
         ({"kernel": "attend_short_128", "block_n": 64}, "both are its longest text, 128"),
     ],
 )

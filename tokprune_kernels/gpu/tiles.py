@@ -49,7 +49,6 @@ class LinearTile:
 
 # (kernel, size of elements, padded head size); a product has no heads: its number among the tiles, from large to small.
 Key = tuple[str, str, int]
-_MOST = 2**16  # far more than any GPU has room for
 Table = Mapping[Key, Tile | LinearTile]
 
 
@@ -70,7 +69,7 @@ def read_tiles(path: str | Path, shipped: Table) -> dict[Key, Tile | LinearTile]
     """The tiles of a file.   shipped: rows that a file may replace.
 
     Raises ValueError, which names the file and the row, for a file that is not such a table, a row that nothing ships, a size that
-    is not a power of two from 16 to 65,536 (warps, row blocks, programs and stages: from 1 on), or an `attend_short` for another longest text.
+    is not a power of two from 16 on (warps, row blocks, programs and stages: from 1 on), or an `attend_short` for another longest text.
     """
     try:
         rows = json.loads(Path(path).read_text(encoding="utf-8"))["tiles"]
@@ -92,8 +91,8 @@ def _entry(row: dict, shipped: Table) -> tuple[Key, Tile | LinearTile]:
     values = {field.name: row[field.name] for field in fields(kind)}
     for name, value in values.items():
         least = 16 if name.startswith("block") else 1
-        if type(value) is not int or not least <= value <= _MOST or (name != "num_stages" and value & (value - 1)):
-            raise ValueError(f"the row of {key} has {name} {value!r}: it must be a power of two of at least {least}, and at most {_MOST}")
+        if type(value) is not int or value < least or (name != "num_stages" and value & (value - 1)):
+            raise ValueError(f"the row of {key} has {name} {value!r}: it must be a power of two of at least {least}")
     tile = kind(**values)
     longest = shipped[key].block_n
     if key[0].startswith("attend_short") and (tile.block_m, tile.block_n) != (longest, longest):
