@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerBase, TrainerCallback
+from transformers import PreTrainedTokenizerBase, TrainerCallback
 
 import tokprune_kernels as tk
+from tokprune_kernels.cli.weights import refuse_tokens
 
 from . import answers, processes
 from .calibration.latency_table import LatencyTable
@@ -22,14 +23,13 @@ from .data.reading import DataError, pick_split, read_dataset
 from .data.task import Task, check_texts, find_columns, find_task
 from .evaluation import Evaluation, evaluate
 from .pruners.base import Constraint
+from .starting import load_classifier, need_trained_head, trained_head
 from .student import Student, Teaching
 from .teacher import teach
 from .trainer import Settings, StudentTrainer, train
 
 RESULT = "result.json"
 START_ROWS = 256
-# What configurations call the dropout of hidden states and of attention: BERT's, DistilBERT's.
-_DROPOUT = (("hidden_dropout_prob", "attention_probs_dropout_prob"), ("dropout", "attention_dropout"))
 
 
 @dataclass
@@ -70,18 +70,8 @@ class Workspace:
         return self._load(self.base, pruning)
 
     def _load(self, name: str, pruning: tk.PruningConfig | None = None) -> nn.Module:
-        names = self.task.labels or ("LABEL_0",)
-        config = AutoConfig.from_pretrained(name)
-        hidden, attention = next(names for names in _DROPOUT if hasattr(config, names[0]))
-        dropout = {attention: 0.0} | ({} if self.dropout is None else {hidden: self.dropout})
-        model = AutoModelForSequenceClassification.from_pretrained(
-            name,
-            num_labels=self.task.num_labels,
-            id2label=dict(enumerate(names)),
-            label2id={name: code for code, name in enumerate(names)},
-            problem_type="regression" if self.task.regression else "single_label_classification",
-            **dropout,
-        )
+        model = load_classifier(name, self.task, self.dropout)
+        refuse_tokens(self.base, self.tokenizer, model.config.vocab_size)
         return tk.prune_model(model.to(processes.device()), pruning)
 
     def student(self, model: nn.Module, pruner: nn.Module | None, teaching: Teaching) -> Student:
@@ -108,6 +98,7 @@ class Workspace:
 
     def nearest_start(self, model: nn.Module, shapes: Sequence[tk.PruningConfig], constraint: Constraint) -> tk.PruningConfig:
         """See calibration.starts; on few rows, which many forward passes go over."""
+        need_trained_head(self.base)
         rows = self.calibration_rows()[:: CALIBRATION_ROWS // START_ROWS]
         return nearest_start(model, shapes, constraint.cost, constraint.target, rows, self.collator)
 
@@ -128,6 +119,8 @@ class Workspace:
         if self.joined and not teaching.answers:
             raise ValueError("joined texts have no labels but the teacher's: give its answers a share of the loss")
         wanted = {*teaching.wanted, *["teacher_importance"] * importance}
+        if wanted:
+            need_trained_head(self.teacher or self.base)
         if teaching.beside:
             wanted &= {"teacher_saliency"}
         if not wanted:
@@ -172,7 +165,8 @@ def open_workspace(
     splits = read_dataset(data)
     _, training = pick_split(splits, train_split, ("train",))
     _, held_out = pick_split(splits, eval_split, ("validation", "test"))
-    task = find_task(training, find_columns(training.column_names, **(columns or {})))
+    head = trained_head(model) or (options.get("teacher") and trained_head(options["teacher"]))
+    task = find_task(training, find_columns(training.column_names, **(columns or {})), head)
     check_texts(held_out, task.columns.text, task.columns.pair)
     if limit is not None:
         training = training.select(range(min(limit, len(training))))

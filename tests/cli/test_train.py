@@ -258,7 +258,8 @@ def test_a_hard_stage_goes_on_from_a_pruned_model(tokprune, train, folder, tmp_p
     assert result_of(tmp_path / "out")["pruning"] == pruning.to_dict() and not pruning.is_dense
 
 
-def test_a_hard_stage_on_nothing(tokprune, tiny_classifier, folder, tmp_path):
+def test_a_hard_stage_on_nothing(tokprune, tiny_classifier, tmp_path):
+    folder = write_folder(tmp_path / "numbers", labels=(0, 1))
     code, _, errors = tokprune("train", "hard", "--model", tiny_classifier, "--data", folder, "--output", tmp_path / "out", *OPTIONS)
     assert code == 2 and "give --pruning, --keep-ratios or --thresholds" in errors
 

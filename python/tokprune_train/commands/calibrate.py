@@ -49,6 +49,7 @@ def run(args):
 
     from ..calibration.training_free import calibrate, faithfulness
     from ..data.encoding import Collator
+    from ..data.heads import head_of
     from ..data.reading import DataError
 
     if not args.speedup > 1:
@@ -62,6 +63,7 @@ def run(args):
         raise CliError(f"{args.model!r} has no classification head ({type(model).__name__}), whose answers could be compared")
     collator = Collator(tokenizer.pad_token_id or 0)
     try:
+        head_of(model.config)  # refuses heads whose answers are compared in another way
         model = tk.prune_model(model, None)
         rows = _rows(args, tokenizer, model.config)
         how = {
