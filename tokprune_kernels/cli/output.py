@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from .errors import CliError
+from .storing import write_text
 
 
 def add_json_argument(parser) -> None:
@@ -28,10 +29,10 @@ def folder_to_write(path: str) -> str:
 
 
 def write_json(path: str | None, content: dict) -> None:
-    """Write `content` to `path`; nothing where `path` is None. Raises CliError for a file that cannot be written."""
+    """Write `content` to `path`, whole or not at all; nothing where `path` is None. Raises CliError for a file that cannot be written."""
     if path is None:
         return
     try:
-        Path(path).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(content, indent=2) + "\n")
     except OSError as error:
-        raise CliError(f"cannot write {path!r}: {error}") from error
+        raise CliError(str(error)) from error
