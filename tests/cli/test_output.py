@@ -6,8 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from tokprune_kernels.cli import output
-from tokprune_kernels.cli.errors import CliError
+from tokprune_kernels.cli import output, storing
 
 LONG = "n" * 300
 FOLDERS = {
@@ -103,7 +102,7 @@ def test_json_goes_where_a_link_leads(tokprune):
         assert code == 0, errors
         assert Path(path).is_symlink() and json.loads(Path(real).read_text())["command"] == "env"
     assert tokprune("env", "--json", "/dev/null")[0] == 0
-    assert not list(Path().glob(".tokprune*"))
+    assert not list(Path().glob(".*.unfinished"))
 
 
 def full(*arguments, **options):
@@ -116,7 +115,7 @@ def test_no_space_for_a_file(tokprune, monkeypatch):
     for path in ("old.json", "new.json"):
         code, _, errors = tokprune("env", "--json", path)
         assert (code, errors) == (1, f"tokprune env: error: cannot write '{path}': No space left on device\n")
-    assert Path("old.json").read_text() == "old" and not Path("new.json").exists() and not list(Path().glob(".tokprune*"))
+    assert Path("old.json").read_text() == "old" and not Path("new.json").exists() and not list(Path().glob(".*.unfinished"))
 
 
 @pytest.mark.parametrize("there", [True, False])
@@ -125,13 +124,13 @@ def test_no_space_for_a_folder(there, kind):
     if there:
         Path("out").mkdir()
         Path("out/old").write_text("old")
-    with pytest.raises(CliError, match="^cannot write 'out': No space left on device$"), output.whole_folder("out") as folder:
+    with pytest.raises(OSError, match="^cannot write 'out': No space left on device$"), storing.whole_folder("out") as folder:
         (Path(folder) / "old").write_text("new")
         (Path(folder) / "half").write_text("half")
         raise OSError(errno.ENOSPC, "No space left on device") if kind is OSError else kind("No space left\n on device")
     assert {str(path) for path in Path().rglob("out*/*")} == ({"out/old"} if there else set())
     assert not there or Path("out/old").read_text() == "old"
-    assert not list(Path().rglob(".tokprune*"))
+    assert not list(Path().rglob(".*.unfinished"))
 
 
 @pytest.mark.parametrize("place", ["out", "deep/out", "link"])
@@ -139,11 +138,11 @@ def test_a_folder_is_written_whole(place):
     Path("target/sub").mkdir(parents=True)
     Path("target/sub/kept").write_text("kept")
     Path("link").symlink_to("target")
-    with output.whole_folder(place) as folder:
+    with storing.whole_folder(place) as folder:
         assert not Path(place, "sub", "new").exists()
         Path(folder, "sub").mkdir()
         Path(folder, "sub", "new").write_text("new")
-    assert Path(place, "sub", "new").read_text() == "new" and not list(Path().rglob(".tokprune*"))
+    assert Path(place, "sub", "new").read_text() == "new" and not list(Path().rglob(".*.unfinished"))
     assert place != "link" or Path(place, "sub", "kept").read_text() == "kept"
 
 

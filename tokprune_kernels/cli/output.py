@@ -1,17 +1,14 @@
-"""Where results go, JSON files and folders of models: refused before the work that would be lost, and written whole or not at all."""
+"""Where results go, JSON files and folders of models: refused before the work that would be lost."""
 
 import argparse
 import json
 import os
-import secrets
-import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import CliError
+from .storing import write_text
 
 
 def add_json_argument(parser) -> None:
@@ -89,64 +86,12 @@ def _quoted(path) -> str:
 
 
 def write_json(path: str | None, content: dict) -> None:
-    """Write `content` to `path`; nothing where `path` is None. Raises CliError for a file that cannot be written."""
+    """Write `content` to `path`, whole or not at all; nothing where `path` is None. Raises CliError for a file that cannot be written."""
     if path is None:
         return
-    text = json.dumps(content, indent=2) + "\n"
-    with _one_line(path):
-        if _kind(Path(path)) not in (None, stat.S_IFREG):  # /dev/null, /dev/stdout: nothing could take their place
-            Path(path).write_text(text, encoding="utf-8")
-            return
-        target = Path(os.path.realpath(path))
-        partial = target.with_name(_unique_name())
-        try:
-            partial.write_text(text, encoding="utf-8")
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
-
-
-@contextmanager
-def whole_folder(path: str) -> Iterator[str]:
-    """Hand out a folder to write in, whose files are those of `path` once the block has ended: all of them, or none.
-
-    Files that `path` has already stay, but for those of the same name. Raises CliError for what cannot be written.
-    """
-    with _one_line(path):
-        target = Path(os.path.realpath(path))
-        there = target.is_dir()
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = (target if there else target.parent) / _unique_name()
-        partial.mkdir()
-        try:
-            yield str(partial)
-            if there:
-                _move(partial, target)
-            else:
-                partial.rename(target)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-
-
-def _move(source: Path, target: Path) -> None:
-    for path in sorted(source.iterdir()):
-        place = target / path.name
-        if path.is_dir() and place.is_dir():
-            _move(path, place)
-        else:
-            path.replace(place)
-
-
-def _unique_name() -> str:
-    return f".tokprune-{os.getpid()}-{secrets.token_hex(4)}"
-
-
-@contextmanager
-def _one_line(path: str):
+    through = Path(path).is_symlink() and _kind(Path(path)) in (None, stat.S_IFREG)
+    real = os.path.realpath(path) if through else path  # whole where a link leads, too
     try:
-        yield
-    except (CliError, KeyboardInterrupt, MemoryError):
-        raise
-    except Exception as error:  # safetensors has an exception of its own for a full disk
-        said = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
-        raise CliError(f"cannot write {_quoted(path)}: {said}") from error
+        write_text(real, json.dumps(content, indent=2) + "\n")
+    except OSError as error:
+        raise CliError(str(error)) from error

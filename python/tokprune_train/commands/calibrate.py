@@ -8,7 +8,7 @@ the answers at the same speed, and reaches higher ones.
 """
 
 from tokprune_kernels.cli.arguments import add_threads_argument, number, positive_int, use_threads
-from tokprune_kernels.cli.output import add_json_argument, folder_to_write, whole_folder, write_json
+from tokprune_kernels.cli.output import add_json_argument, folder_to_write, write_json
 from tokprune_kernels.cli.pruning_arguments import add_position_argument, add_score_denominator_argument, describe
 from tokprune_kernels.cli.texts import TEXT_HELP
 
@@ -45,10 +45,12 @@ def run(args):
     from tokprune_kernels.cli.implementation import implementation
     from tokprune_kernels.cli.loading import load_model, load_tokenizer, resolve
     from tokprune_kernels.cli.machine import machine_stamp
+    from tokprune_kernels.cli.storing import whole_folder
     from tokprune_kernels.cli.terminal import Progress
 
     from ..calibration.training_free import calibrate, faithfulness
     from ..data.encoding import Collator
+    from ..data.heads import head_of
     from ..data.reading import DataError
 
     if not args.speedup > 1:
@@ -57,12 +59,12 @@ def run(args):
     use_threads(args)
     machine = machine_stamp()
     name, _ = resolve(args.model)
-    model = load_model(name).model
-    tokenizer = load_tokenizer(name, model.config)
+    model, tokenizer = load_model(name).model, load_tokenizer(name)
     if not hasattr(model, "num_labels") or not hasattr(model, "classifier"):
         raise CliError(f"{args.model!r} has no classification head ({type(model).__name__}), whose answers could be compared")
     collator = Collator(tokenizer.pad_token_id or 0)
     try:
+        head_of(model.config)  # refuses heads whose answers are compared in another way
         model = tk.prune_model(model, None)
         rows = _rows(args, tokenizer, model.config)
         how = {

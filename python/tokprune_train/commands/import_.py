@@ -10,7 +10,7 @@ tokenizer's files. Files are read as tensors only; no code in them is run.
 import argparse
 
 from tokprune_kernels.cli.arguments import positive_int
-from tokprune_kernels.cli.output import add_json_argument, folder_to_write, whole_folder, write_json
+from tokprune_kernels.cli.output import add_json_argument, folder_to_write, write_json
 from tokprune_kernels.cli.pruning_arguments import describe
 
 HELP = "import a pruned checkpoint of LTP's or ToP's official code"
@@ -65,6 +65,7 @@ def run(args):
 
     import tokprune_kernels as tk
     from tokprune_kernels.cli.errors import CliError
+    from tokprune_kernels.cli.storing import whole_folder
     from tokprune_kernels.cli.table import format_pairs
 
     from ..importers.checkpoint import copy_tokenizer
@@ -82,9 +83,9 @@ def run(args):
             imported = import_top(args.folder, args.layers, args.as_shares)
     except (ValueError, TypeError) as error:
         raise CliError(f"cannot import {args.folder!r}: {error}") from error
-    with whole_folder(args.output) as folder:
-        imported.model.save_pretrained(folder)
-        tokenizer = copy_tokenizer(args.folder, folder)
+    with whole_folder(args.output) as beside:
+        imported.model.save_pretrained(beside)
+        tokenizer = copy_tokenizer(args.folder, beside)
     pruning = tk.PruningConfig.from_dict(imported.model.config.pruning)
     result = {
         "command": "import",

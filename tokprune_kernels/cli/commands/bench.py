@@ -109,7 +109,7 @@ def _batches(args, name, config):
         max_length = longest_allowed(config, wanted=args.max_length)
         return [random_batch(args.lengths, args.batch or len(args.lengths), config, max_length)], max_length, False
     texts = read_texts(args.text, args.max_texts)
-    tokenizer = load_tokenizer(name, config)
+    tokenizer = load_tokenizer(name)
     max_length = longest_allowed(config, tokenizer, args.max_length)
     return encode_texts(tokenizer, texts, args.batch or 32, max_length, config), max_length, texts.second is not None
 

@@ -44,8 +44,7 @@ def run(args):
 
     runs, machine = implementation(), machine_stamp()
     name, source = resolve(args.model or MINILM_HUB)
-    model = load_model(name).model
-    tokenizer = load_tokenizer(name, model.config)
+    model, tokenizer = load_model(name).model, load_tokenizer(name)
     if model.config.num_hidden_layers != len(_THRESHOLDS):
         raise CliError(
             f"{name!r} has {model.config.num_hidden_layers} layers; the demo's settings are for the "

@@ -40,9 +40,8 @@ def run(args):
     check_pruning_arguments(args)
     texts = _texts(args)
     name, _ = resolve(args.model)
-    loaded = load_model(name)
+    loaded, tokenizer = load_model(name), load_tokenizer(name)
     config = loaded.model.config
-    tokenizer = load_tokenizer(name, config)
     if not tokenizer.is_fast:
         raise CliError(f"the tokenizer of {args.model!r} does not say where in a text its tokens are: a fast one is needed")
     pruning, origin = pruning_from(args, config.num_hidden_layers, loaded.saved_pruning)
