@@ -11,7 +11,7 @@ PIP := $(RUN) -m pip --disable-pip-version-check
 DEPENDENCIES := $(VENV)/.dependencies-$(shell printf '%s' '$(TORCH)' | cksum | cut -d ' ' -f 1)
 EXTENSION := $(VENV)/.extension
 PEERS := $(VENV)/.peers
-SOURCES := setup.py pyproject.toml $(shell find csrc -type f)
+SOURCES := setup.py pyproject.toml tokprune_kernels/ops/schemas.txt $(shell find csrc -type f)
 
 .PHONY: help demo test bench setup clean
 .DEFAULT_GOAL := help
@@ -40,8 +40,10 @@ bench: setup $(PEERS)
 	$(RUN) benches/bench_linear.py $(ARGS)
 	$(RUN) benches/bench_model.py $(ARGS)
 	$(RUN) benches/bench_first_call.py $(ARGS)
+	$(RUN) benches/bench_compile.py $(ARGS)
 	$(RUN) benches/roofline.py $(ARGS)
 	$(RUN) benches/bench_training.py $(ARGS)
+	$(RUN) benches/bench_sentence_transformers.py $(ARGS)
 	$(RUN) benches/plots.py
 	$(RUN) benches/training_plots.py
 	$(RUN) benches/readme_table.py

@@ -149,6 +149,31 @@ def training_table(results: Path) -> list[str]:
     return table(headers, rows)
 
 
+def encode_table(results: Path) -> list[str]:
+    """SentenceTransformer.encode with and without the package."""
+    if not (results / "sentence_transformers.csv").exists():
+        return table([], [])
+    rows = [
+        [f"{row['task']}, {row['texts']} texts", milliseconds_of(row["plain_ms"]),
+         *(f"{milliseconds_of(row[f'{name}_ms'])}, {times(row[f'{name}_vs_plain'])}" for name in ("dense", "frozen", "pruned")),
+         f"{float(row['cosine_pruned_mean']):.3f}, {float(row['cosine_pruned_least']):.3f}"]
+        for row in read("sentence_transformers", results)
+    ]  # fmt: skip
+    headers = ["texts", "sentence-transformers alone, ms", "packed, nothing pruned: ms, faster by", "the same, frozen",
+               "pruned (keep ratios of the example above), frozen", "cosine of pruned to dense: mean, least"]  # fmt: skip
+    return table(headers, rows)
+
+
+def encode(results: Path) -> list[str]:
+    """What the table of encode is, once there is one."""
+    measured = f" ({machine('sentence_transformers', results)})" if (results / "sentence_transformers.machine.json").exists() else ""
+    return [
+        "`SentenceTransformer.encode` of all-MiniLM-L6-v2 with its real weights in fp32, tokenising and pooling included, "
+        f"`benches/bench_sentence_transformers.py`{measured}. Embeddings of the packed model differ by at most 1e-5; the keep ratios are "
+        "not fitted to the model."
+    ]
+
+
 def training(results: Path) -> list[str]:
     """What the table of training steps is, once there is one."""
     measured = f" ({machine('training', results)})" if (results / "training.machine.json").exists() else ""
@@ -200,6 +225,8 @@ def results_section(results: Path = RESULTS) -> str:
             f"({machine('attention', results)})",
             attention_table(results),
         ),
+        encode(results),
+        encode_table(results),
         training(results),
         training_table(results),
         [

@@ -23,7 +23,7 @@ _MODELS = (
     "prune_model",
 )
 
-__all__ = ["PruningConfig", "__version__", "get_include", "get_library_dir", *_SUBMODULES]
+__all__ = ["PruningConfig", "__version__", "get_include", "get_library_dir", "get_torch_library", *_SUBMODULES]
 if all(map(is_installed, EXTRAS["models"])):  # so that `from tokprune_kernels import *` gives what there is
     __all__ += _MODELS
 
@@ -36,6 +36,18 @@ def get_include() -> str:
 def get_library_dir() -> str:
     """Folder of the standalone C and C++ library, for a linker's -L."""
     return str(Path(__file__).parent / "lib")
+
+
+def get_torch_library() -> str:
+    """Path of the shared library of the torch ops, for what loads it by itself: it needs libtorch, no Python.
+
+    `torch.ops.load_library(path)` in a process that runs exported programs without this package, dlopen or the linker in a C++ program.
+    Raises FileNotFoundError if the compiled kernels were not built.
+    """
+    library = Path(__file__).parent / "_torch_ops.so"
+    if not library.exists():
+        raise FileNotFoundError(f"no {library}: build it with `pip install --no-build-isolation .` in a checkout of tokprune-kernels")
+    return str(library)
 
 
 def __getattr__(name):

@@ -1,4 +1,4 @@
-// CPU implementations of the tokprune ops.
+// The CPU kernels of the tokprune ops, whose schemas are defined in schemas.cpp.
 #include <torch/csrc/stable/library.h>
 
 #include "ops.h"
@@ -22,6 +22,7 @@ STABLE_TORCH_LIBRARY_IMPL(tokprune, CPU, m) {
   m.impl("pack_weight", TORCH_BOX(&pack_weight));
   m.impl("encoder", TORCH_BOX(&encoder));
   m.impl("packed_linear", TORCH_BOX(&packed_linear));
+  m.impl("padded_encoder", TORCH_BOX(&padded_encoder));
 }
 
 }  // namespace tokprune::torch_binding

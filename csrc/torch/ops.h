@@ -1,4 +1,4 @@
-// The bound ops. Their schemas live in tokprune_kernels/ops/schemas.py; this library only implements.
+// The bound ops. Their schemas are in tokprune_kernels/ops/schemas.txt.
 #pragma once
 
 #include <cstring>
@@ -40,5 +40,9 @@ Tensor encoder(Tensor x, Tensor cu_seqlens, int64_t max_seqlen, std::vector<Tens
                std::optional<Tensor> denominators, std::optional<Tensor> protected_rows, bool protect_first,
                int64_t readout, std::optional<Tensor> token_idx, int64_t places, bool sqrt_rows,
                bool count_first);
+Tensor padded_encoder(Tensor x, Tensor attention_mask, std::vector<Tensor> weights, std::vector<double> eps, int64_t heads,
+                      int64_t activation, double scale, std::vector<double> keep, bool topk, bool before_layer,
+                      int64_t denominator, std::optional<Tensor> protected_places, bool protect_first, int64_t readout,
+                      bool count_first);
 
 }  // namespace tokprune::torch_binding

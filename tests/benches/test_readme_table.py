@@ -74,7 +74,7 @@ def test_ratios_that_a_partial_run_left_empty_stay_empty(tmp_path):
 
 def test_tables_without_rows_say_so(tmp_path):
     rows = [row for row in synthetic.model_rows() if row["workload"] in synthetic.FIXED]
-    assert section(tmp_path, rows).count("\n\nNot measured.\n\n") == 2
+    assert section(tmp_path, rows).count("\n\nNot measured.\n\n") == 3
 
 
 def test_plots_are_linked_where_they_exist(tmp_path):
@@ -115,3 +115,14 @@ def test_training_steps_and_their_memory(tmp_path):
     assert "| fp32 | 20news 8x512 | 100 | 50, 2.00x | 40, 2.50x | 1000 | 400, 40% | 350, 35% |" in text
     (tmp_path / "training_memory.csv").unlink()
     assert "50, 2.00x" not in readme_table.results_section(tmp_path), "half a table would look like a whole one"
+
+
+def test_the_table_of_encode(tmp_path):
+    folder = synthetic.write(tmp_path, synthetic.model_rows())
+    assert readme_table.encode_table(folder) == ["Not measured."]
+    (folder / "sentence_transformers.csv").write_text(
+        "task,texts,plain_ms,dense_ms,frozen_ms,pruned_ms,dense_vs_plain,frozen_vs_plain,pruned_vs_plain,cosine_pruned_mean,cosine_pruned_least\n"
+        "20news,128,1000,500,400,200,2,2.5,5,0.9351,0.8\n"
+    )
+    row = readme_table.encode_table(folder)[2]
+    assert row == "| 20news, 128 texts | 1000 | 500, 2.00x | 400, 2.50x | 200, 5.00x | 0.935, 0.800 |"

@@ -17,7 +17,7 @@ from tokprune_kernels.ops.registration import GPU_MODULES
 from .conftest import ROOT
 
 # Only the CPU packs weights.
-CPU_ONLY = {"pack_weight", "packed_linear", "encoder"}
+CPU_ONLY = {"pack_weight", "packed_linear", "encoder", "padded_encoder"}
 
 
 def test_every_op_has_a_kernel_for_cuda():

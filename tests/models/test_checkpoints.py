@@ -10,6 +10,9 @@ import tokprune_kernels as tk
 import torch
 import transformers
 
+from tokprune_kernels import _auto
+from tokprune_kernels.models.adapters import KINDS
+
 from .helpers import random_batch, random_bert, random_model, run
 
 TYPES = {
@@ -27,6 +30,11 @@ HEADS = {
 PRUNING = tk.PruningConfig.top([1.0, 0.5], position="before_layer")
 IDS, MASK = random_batch((16, 4, 7))
 IDS = IDS.clamp(min=5)  # no padding token of any type
+
+
+def test_the_auto_classes_are_told_of_every_type():
+    """DPR has a BERT inside."""
+    assert set(KINDS) == set(TYPES) and set(_auto.TYPES) == {*KINDS, "dpr"}
 
 
 def of_type(kind, head="Model"):

@@ -301,6 +301,29 @@ def encoder(dtype):
     yield EncoderSample("no layers", (*last[:3], [], [], 2, 0, 0.2, [], False, False), {"readout": 1}, dtype)
 
 
+def padded_encoder(dtype):
+    """As `encoder`, from a padded batch: padding on both sides and in the middle, every readout, denominator and criterion."""
+    hidden, layers = 48, 3
+    layer_arguments = (encoder_weights(layers, hidden, 70, dtype), [1e-12, 1e-5] * layers, 3, 1, 0.2)
+    masks = {"ragged": mask_of(RAGGED, 140), "left": mask_of(RAGGED, 130, torch.bool, left=True), "holes": randn(5, 40) > 0}
+    masks |= {"full": torch.ones(3, 24), "no positions": torch.ones(3, 0), "no texts": torch.ones(0, 4), "empty": torch.zeros(2, 3)}
+    fixed = [0.0, 2.0, 0.0], False, False  # only protected tokens stay, whatever the rounding before the decision
+    for name, mask in masks.items():
+        start = randn(*mask.shape, hidden, dtype=dtype), mask, *layer_arguments
+        protected = torch.zeros(mask.shape, dtype=torch.bool)
+        protected[:, ::9] = True
+        for readout in (0, 1, 2, 3):
+            extra = {"readout": readout, "protected": protected}
+            yield EncoderSample(f"{name} dense {readout=}", (*start, [], False, False), {"readout": readout}, dtype)
+            yield EncoderSample(f"{name} protected {readout=}", (*start, *fixed), extra, dtype)
+        if dtype == torch.float32:
+            yield EncoderSample(f"{name} topk", (*start, [1.0, 0.6, 0.7], True, True), {}, dtype)
+            yield EncoderSample(f"{name} past the first", (*start, [1.0, 0.5, 0.5], True, True), {"count_first": False}, dtype)
+            for denominator, threshold in ((0, 0.02), (-1, 0.15), (-2, 0.02), (64, 0.01)):
+                extra = {"denominator": denominator, "protect_first": False}
+                yield EncoderSample(f"{name} {denominator=}", (*start, [threshold] * 3, False, False), extra, dtype)
+
+
 @dataclass
 class EncoderSample(Sample):
     """Several layers let rounding add up."""
@@ -329,5 +352,6 @@ GENERATORS = {
         pack_weight,
         packed_linear,
         encoder,
+        padded_encoder,
     )
 }

@@ -43,6 +43,7 @@ REFERENCE_INPUT = {
     "prune_attention": to_float32,
     "pack_weight": lambda x: x,
     "encoder": lambda x: x,
+    "padded_encoder": lambda x: x,
 }
 
 

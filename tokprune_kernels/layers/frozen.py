@@ -12,6 +12,7 @@ from .kernels import COMPILED, has_packed_linear, select_kernels
 from .modules import LayerModules
 from .packed import PackedStack, View
 from .packed_layer import unpackable
+from .whole import WholeEncoder
 
 
 class FrozenLayers(nn.Module):
@@ -35,11 +36,19 @@ class FrozenLayers(nn.Module):
             for part in self.stack.parts:
                 for module in part.modules:
                     module.weight.data = module.weight.data.new_empty(0)
+            # As buffers too, for programs that are exported with them.
+            for index, weight in enumerate(self.stack.whole.weights if self.stack.whole is not None else ()):
+                self.register_buffer(f"packed_{index}", weight.detach(), persistent=False)
 
     def thaw(self) -> nn.ModuleList:
         """The layers as they were, the very same modules and parameters; these frozen ones are of no more use."""
         _fill(self._unpacked())
         return self._originals[0]
+
+    def exportable(self) -> WholeEncoder | None:
+        """The layers as one, of weights that are this module's buffers."""
+        whole = self.stack.whole
+        return None if whole is None else WholeEncoder(list(self._buffers.values()), whole.eps, whole.heads, whole.activation, whole.scale)
 
     def check_call(self, x: Tensor, training: bool) -> None:
         """RuntimeError unless the packed layers can run on x, (T, H), here and now."""

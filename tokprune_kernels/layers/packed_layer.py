@@ -139,12 +139,13 @@ def pack_layer(modules: LayerModules, dtype: torch.dtype, kernels: SimpleNamespa
 def _is_plain(module: nn.Module, dtype: torch.dtype, device: str) -> bool:
     """Whether calling the module does nothing but its class's arithmetic on ordinary parameters of this dtype and device."""
     parameters = [p for p in module._parameters.values() if p is not None]
+    stand_ins = torch.compiler.is_compiling()  # a tracer has tensors of its own in the place of the parameters
     return (
         {"weight", "bias"} <= module._parameters.keys()
         and not module._forward_hooks
         and not module._forward_pre_hooks
         and "forward" not in module.__dict__
-        and all(type(p) in (nn.Parameter, Tensor) and not p.is_inference() for p in parameters)
+        and (stand_ins or all(type(p) in (nn.Parameter, Tensor) and not p.is_inference() for p in parameters))
         and all(p.device.type == device and p.dtype == dtype for p in parameters)
     )
 

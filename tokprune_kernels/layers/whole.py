@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ..ops.padded_encoder import denominator_code
 from ..packing import PackedBatch
 from ..pruning_config import PruningConfig
 from ..reference.encoder import READOUTS
@@ -44,10 +45,6 @@ class WholeEncoder:
 
         means: restored are the survivors' means in place of exit states.
         """
-        if not first_only:
-            readout = "survivor_mean" if means else "all"
-        else:
-            readout = "first_only" if pruning.exact_last_layer else "first"
         keep = [] if pruning.is_dense else pruning.values
         out = OPS.encoder(
             x,
@@ -64,10 +61,38 @@ class WholeEncoder:
             score_denominators(pruning, batch) if keep else None,
             protected,
             pruning.protect_first,
-            READOUTS[readout],
+            _readout(pruning, first_only, means),
             None if first_only else batch.token_idx,
             batch.batch * batch.length,
             pruning.score_denominator == "sqrt_kept",
             pruning.count_first,
         )
         return out if first_only else out.view(batch.batch, batch.length, x.shape[1])
+
+    def run_padded(
+        self, x: Tensor, mask: Tensor, pruning: PruningConfig, protected: Tensor | None, first_only: bool, means: bool
+    ) -> Tensor:
+        """As `run`, of padded x (B, L, H), mask (B, L) and protected (B, L)."""
+        return OPS.padded_encoder(
+            x,
+            mask,
+            self.weights,
+            self.eps,
+            self.heads,
+            self.activation,
+            self.scale,
+            [] if pruning.is_dense else list(pruning.values),
+            pruning.criterion == "topk",
+            pruning.position == "before_layer",
+            denominator_code(pruning.score_denominator),
+            protected,
+            pruning.protect_first,
+            _readout(pruning, first_only, means),
+            pruning.count_first,
+        )
+
+
+def _readout(pruning: PruningConfig, first_only: bool, means: bool) -> int:
+    if not first_only:
+        return READOUTS["survivor_mean" if means else "all"]
+    return READOUTS["first_only" if pruning.exact_last_layer else "first"]

@@ -184,13 +184,18 @@ _BY_CLASS = {(f"transformers.models.{kind.module}", f"{kind.prefix}Model"): kind
 @cache
 def adapter_of(base_class: type) -> Adapter | None:
     """The adapter of a base model's class, or None for one that cannot be pruned."""
+    kind = _kind_of(base_class)
+    return None if kind is None else kind.adapter()
+
+
+def _kind_of(base_class: type) -> Kind | None:
     names = ((cls.__module__, cls.__qualname__) for cls in base_class.__mro__)
-    return next((_BY_CLASS[name].adapter() for name in names if name in _BY_CLASS), None)
+    return next((_BY_CLASS[name] for name in names if name in _BY_CLASS), None)
 
 
 def encoder_of(base: nn.Module) -> nn.Module:
-    """The encoder of a base model of a type that can be pruned."""
-    return adapter_of(type(base)).encoder(base)
+    """The encoder of a base model of a type that can be pruned. Nothing is imported for it: this runs inside forward, also a traced one."""
+    return getattr(base, _kind_of(type(base)).encoder)
 
 
 def first_position(config: Any) -> int:

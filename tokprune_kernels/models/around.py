@@ -16,6 +16,7 @@ from .adapters import encoder_of
 from .call import KEYWORD, Call
 from .entry import KEYWORDS, set_entry
 from .inputs import pack_inputs, protected_tokens, refuse_unsupported
+from .tracing import is_traced, padded_inputs, refuse_other_tracers
 
 
 def enter_by_base(base: nn.Module) -> None:
@@ -46,6 +47,7 @@ def leave_head(model: nn.Module, kwargs: dict[str, Any], output: Any) -> Any:
 
 def enter_base(base: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict]:
     """Before the base model: pack its input."""
+    refuse_other_tracers()
     encoder = encoder_of(base)
     encoder.follow_config()
     arguments = {**dict(zip(encoder.argument_names, args)), **kwargs}
@@ -59,6 +61,9 @@ def enter_base(base: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tu
     call.output_hidden_states = base.config.output_hidden_states if wanted is None else wanted
     wanted, arguments["output_attentions"] = arguments.get("output_attentions"), False
     call.output_attentions = bool(base.config.output_attentions if wanted is None else wanted)
+    if is_traced(encoder, call):
+        padded_inputs(base, encoder, arguments, call)
+        return (), arguments
     call.batch = pack_inputs(base.config, arguments, lambda tokens: encoder.runs_without_sync(call, tokens))
     call.protected = protected_tokens(encoder.pruning.protected_token_ids, encoder.protected_token_ids, arguments)
     return (), arguments
@@ -72,7 +77,7 @@ def leave_base(base: nn.Module, kwargs: dict[str, Any], output: Any) -> Any:
     if call.attentions is not None:
         output["attentions"] = call.attentions
     states, batch = output.last_hidden_state, call.batch
-    restored = states.shape[1] == batch.length
+    restored = call.first is not None if call.traced else states.shape[1] == batch.length
     if restored and not batch.starts_at_zero:
         _read_first_live(base, call, output)
     if call.by_head:

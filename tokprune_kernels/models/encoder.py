@@ -27,6 +27,9 @@ from ..packing import first_rows
 from ..pruning_config import PruningConfig
 from .adapters import Adapter, longest_text
 from .call import KEYWORD, Call
+from .inputs import packed_batch
+from .live_encoder import register
+from .tracing import run_traced
 
 
 class PrunedEncoder(nn.Module):
@@ -51,7 +54,13 @@ class PrunedEncoder(nn.Module):
         self.packed_layers = PackedLayers()
         self.graphs = GraphEncoder()
         self.gpu_mode = "auto"
+        self.handle = register(self)
         self.set_pruning(pruning)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Of a copy or an unpickled one, which has a handle of its own."""
+        super().__setstate__(state)
+        self.handle = register(self)
 
     def set_pruning(self, pruning: PruningConfig | Mapping | None) -> None:
         """Prune by this configuration from now on; None = dense. It is written to config.pruning as well.
@@ -77,8 +86,12 @@ class PrunedEncoder(nn.Module):
 
     def follow_config(self) -> None:
         """Prune by what stands in config.pruning, where that was set by hand since."""
-        if getattr(self.config, "pruning", None) is not self.written:
-            self.set_pruning(self.config.pruning)
+        found = getattr(self.config, "pruning", None)
+        if torch.compiler.is_compiling():  # which does not know the very same dict, and cannot read a new one
+            if found != self.written:
+                raise ValueError("config.pruning was set by hand: call model.set_pruning(...) before torch.compile or torch.export")
+        elif found is not self.written:
+            self.set_pruning(found)
 
     def say_once(self, what: str, message: str) -> None:
         """Warn, the first time that this is to be said of this model."""
@@ -162,22 +175,33 @@ class PrunedEncoder(nn.Module):
         call: Call | None = kwargs.get(KEYWORD)
         if call is None:
             raise ValueError("a pruned encoder runs only inside its model: call model(...), not model.encoder(...)")
-        x = hidden_states.squeeze(0)
+        if call.traced:
+            return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=run_traced(self, hidden_states, call))
+        return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=self.run_packed(hidden_states.squeeze(0), call))
+
+    def run_padded(self, x: Tensor, mask: Tensor, protected: Tensor | None, first_only: bool, means: bool) -> Tensor:
+        """x, a padded batch that was embedded (B, L, H), as a call of the model would run it: (B, L, H), or with first_only (B, H)."""
+        call = Call(first_only=first_only, survivor_mean=means)
+        call.batch = packed_batch(mask, *x.shape[:2], x.device, self.runs_without_sync(call, x))
+        call.protected = None if protected is None else call.batch.select(protected)
+        states = self.run_packed(call.batch.select(x), call)
+        return states[:, 0] if first_only else states
+
+    def run_packed(self, x: Tensor, call: Call) -> Tensor:
+        """x, embedded tokens (T, H) of call.batch -> (B, L, H), or (B, 1, H) for first-token heads."""
         if not call.batch.exact:
-            return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=self._run_without_sync(x, call))
+            return self._run_without_sync(x, call)
         if self.is_frozen:
             self.layer.check_call(x, self.training)
         layers_are_hooked = not self.is_frozen and self._hooked()
         if torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in self.parameters())):
-            output = self._run(x, call, differentiable=True)
-        elif self.is_frozen or (call.soft_pruning is None and self._runs_packed(x)):
+            return self._run(x, call, differentiable=True)
+        if self.is_frozen or (call.soft_pruning is None and self._runs_packed(x)):
             # The gradient formulas are registered in Python; without gradients the way around them saves a few
             # microseconds an op.
             with torch._C._AutoDispatchBelowAutograd():
-                output = self._run(x, call, packed=True, whole=not layers_are_hooked)
-        else:
-            output = self._run(x, call)
-        return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=output)
+                return self._run(x, call, packed=True, whole=not layers_are_hooked)
+        return self._run(x, call)
 
     def _run_without_sync(self, x: Tensor, call: Call) -> Tensor:
         if call.whole.weights[0].dtype != x.dtype:
@@ -264,6 +288,7 @@ class PrunedEncoder(nn.Module):
         """As nn.Module's; what was made of the weights on one device is not another's."""
         replica = super()._replicate_for_data_parallel()
         replica.packed_layers, replica.graphs, replica.unheard = PackedLayers(), GraphEncoder(), None
+        replica.handle = register(replica)
         return replica
 
 

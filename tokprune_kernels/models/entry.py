@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from types import CodeType
 from typing import Any
 
 from torch import nn
@@ -33,6 +34,11 @@ class Entry:
         else:
             output = self.inner(*args, **kwargs)
         return self.leave(self.model, kwargs, output)
+
+    @property
+    def __code__(self) -> CodeType:
+        """torch.export names the place of a model's forward by it."""
+        return type(self).__call__.__code__
 
     @property
     def __signature__(self) -> inspect.Signature:

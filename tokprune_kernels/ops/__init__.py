@@ -12,6 +12,7 @@ from .encoder import encoder
 from .gather import compact, compact_many, pack, pack_index, store_exits_, unpack
 from .linear import pack_weight, packed_linear
 from .norm import add_layer_norm
+from .padded_encoder import padded_encoder
 from .prune_attention import prune_attention
 from .registration import register_kernels
 
@@ -27,6 +28,7 @@ __all__ = [
     "pack_index",
     "pack_weight",
     "packed_linear",
+    "padded_encoder",
     "prune_attention",
     "store_exits_",
     "unpack",

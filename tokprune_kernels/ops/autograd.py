@@ -20,6 +20,7 @@ def register_gradients() -> None:
         "add_layer_norm": (_add_layer_norm, _save_add_layer_norm),
         "packed_linear": (_refuse_packed_linear, None),
         "pack_weight": (_refuse_packed_linear, None),
+        "padded_encoder": (_refuse_padded_encoder, None),
     }
     for name, (backward, setup_context) in formulas.items():
         torch.library.register_autograd(f"{NAMESPACE}::{name}", backward, setup_context=setup_context, lib=LIBRARY)
@@ -126,3 +127,7 @@ def _refuse_packed_linear(ctx, *grads):
     raise RuntimeError(
         "packed weights are for inference and have no gradient: use torch.nn.functional.linear where gradients are needed"
     )
+
+
+def _refuse_padded_encoder(ctx, *grads):
+    raise RuntimeError("an exported encoder is for inference and has no gradient: train the model that was exported")

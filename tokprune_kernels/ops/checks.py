@@ -194,10 +194,62 @@ def encoder(
 ):
     need.tensor("x", x, need.COMPILED_FLOATS, 2)
     need.cu_seqlens(cu_seqlens, x)
+    _layers(x, weights, eps, heads, activation, scale, keep, topk, before_layer)
+    need.count_first(count_first, topk, protect_first)
+    need.denominators(denominators, cu_seqlens, x)
+    need.protected(protected, x)
+    _readout(readout, keep, protect_first)
+    if readout in PLACED:
+        if token_idx is None:
+            raise ValueError(
+                "token_idx must be given with the readouts 'all' and 'survivor_mean': it says to which row of the result a token belongs"
+            )
+        need.index("token_idx", token_idx, x)
+        need.length("token_idx", token_idx, x.shape[0], "one per row of x")
+
+
+def padded_encoder(
+    x,
+    attention_mask,
+    weights,
+    eps,
+    heads,
+    activation,
+    scale,
+    keep,
+    topk,
+    before_layer,
+    denominator=0,
+    protected=None,
+    protect_first=True,
+    readout=0,
+    count_first=True,
+):
+    need.tensor("x", x, need.COMPILED_FLOATS, 3)
+    pack(x, attention_mask)
+    _layers(x, weights, eps, heads, activation, scale, keep, topk, before_layer)
+    need.count_first(count_first, topk, protect_first)
+    if denominator < -2:
+        raise ValueError(f"denominator must be 0 (kept), -1 (sqrt_kept), -2 (initial) or positive, got {denominator}")
+    if protected is not None:
+        need.tensor("protected", protected, (torch.bool,), 2, x, "x")
+        need.same_shape("protected", protected, "attention_mask", attention_mask)
+    _readout(readout, keep, protect_first)
+
+
+def _readout(readout, keep, protect_first):
+    if readout not in READOUTS.values():
+        raise ValueError(f"readout must be a code from 0 to {len(READOUTS) - 1} ({', '.join(READOUTS)}), got {readout}")
+    if readout not in PLACED and keep and not protect_first:
+        raise ValueError("only the readouts 'all' and 'survivor_mean' go with protect_first=False: the first tokens may be pruned")
+
+
+def _layers(x, weights, eps, heads, activation, scale, keep, topk, before_layer):
+    """What describes the layers, for x (..., H)."""
     layers = len(eps) // 2
     if len(eps) % 2 or len(weights) != 12 * layers:
         raise ValueError(f"weights and eps must hold 12 tensors and 2 numbers a layer, got {len(weights)} and {len(eps)}")
-    hidden = x.shape[1]
+    hidden = x.shape[-1]
     if heads < 1 or need.violated(hidden % heads == 0):
         raise ValueError(f"heads must divide the {hidden} columns of x, got {heads}")
     for index in range(layers):
@@ -207,24 +259,10 @@ def encoder(
     for value in eps:
         need.eps(value)
     _keep_values(keep, layers, topk, before_layer)
-    need.count_first(count_first, topk, protect_first)
-    need.denominators(denominators, cu_seqlens, x)
-    need.protected(protected, x)
-    if readout not in READOUTS.values():
-        raise ValueError(f"readout must be a code from 0 to {len(READOUTS) - 1} ({', '.join(READOUTS)}), got {readout}")
-    if readout in PLACED:
-        if token_idx is None:
-            raise ValueError(
-                "token_idx must be given with the readouts 'all' and 'survivor_mean': it says to which row of the result a token belongs"
-            )
-        need.index("token_idx", token_idx, x)
-        need.length("token_idx", token_idx, x.shape[0], "one per row of x")
-    elif keep and not protect_first:
-        raise ValueError("only the readouts 'all' and 'survivor_mean' go with protect_first=False: the first tokens may be pruned")
 
 
 def _encoder_layer(index, tensors, x):
-    hidden, wide = x.shape[1], tensors[7].shape[0] if isinstance(tensors[7], torch.Tensor) else 0
+    hidden, wide = x.shape[-1], tensors[7].shape[0] if isinstance(tensors[7], torch.Tensor) else 0
     shapes = ((hidden, 3 * hidden), (hidden, hidden), None, (hidden, wide), (wide, hidden), None)
     for part, shape in enumerate(shapes):
         weight, bias = tensors[2 * part : 2 * part + 2]

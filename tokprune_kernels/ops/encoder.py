@@ -5,10 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..reference.encoder import READOUTS
-from ..reference.linear import ACTIVATIONS
 from . import checks
-from .arguments import dense, traced
+from .arguments import dense, encoder_codes, traced
 
 _encoder = torch.ops.tokprune.encoder.default
 
@@ -67,15 +65,9 @@ def encoder(
     Raises:
         TypeError: wrong type or dtype.   ValueError: wrong shape, number, device or value.
     """
-    for name, value, known in (("activation", activation, ACTIVATIONS), ("readout", readout, READOUTS)):
-        if value not in known:
-            raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}")
-    if thresholds is not None and keep_ratios is not None:
-        raise ValueError("give thresholds or keep_ratios, not both")
-    topk = keep_ratios is not None
-    keep = [float(value) for value in (keep_ratios if topk else thresholds) or ()]
-    options = (denominators, protected, protect_first, READOUTS[readout], token_idx, places, sqrt_rows, count_first)
-    layers = (list(weights), list(eps), heads, ACTIVATIONS[activation], scale)
+    activation_code, readout_code, keep, topk = encoder_codes(activation, readout, thresholds, keep_ratios)
+    options = (denominators, protected, protect_first, readout_code, token_idx, places, sqrt_rows, count_first)
+    layers = (list(weights), list(eps), heads, activation_code, scale)
     arguments = (x, cu_seqlens, max_seqlen, *layers, keep, topk, before_layer, *options)
     if not traced():
         checks.encoder(*arguments)

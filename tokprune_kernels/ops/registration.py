@@ -42,16 +42,17 @@ _CPU_ONLY = (
 
 
 def register_kernels() -> None:
-    """Make every op callable; raises ImportError if the extension was built without some of them."""
+    """Make every op callable; raises ImportError if the extension was built from other sources."""
     _register_gpu()
     if not extension_status().loaded:
         register_reference("CPU", schemas.NAMES)
         return
-    missing = [name for name in schemas.NAMES if not _has_kernel(name, "CPU")]
-    if missing:
+    missing = [name for name in schemas.NAMES if name in schemas.DEFINED_HERE or not _has_kernel(name, "CPU")]
+    if missing or schemas.differing():
+        fault = f"lack {', '.join(missing)}" if missing else f"take other arguments for {', '.join(schemas.differing())}"
         raise ImportError(
-            f"the compiled CPU kernels at {extension_status().path} lack {', '.join(missing)}: they were built from "
-            "another version of the sources; rebuild them with `pip install --no-build-isolation .`"
+            f"the compiled CPU kernels at {extension_status().path} {fault}: they were built from another version of the "
+            "sources; rebuild them with `pip install --no-build-isolation .`"
         )
 
 
