@@ -184,6 +184,16 @@ def train(trainer: StudentTrainer, folder: Path, resume: bool) -> None:
             f"saved; {checkpoints.said_of_newest(folder)}. Start again in another folder with lower learning rates (--lr and the method's "
             "own), or look for what is out of range in the data or the weights of the loss's terms"
         ) from error
+    finally:
+        _close_bar(trainer)
+
+
+def _close_bar(trainer: StudentTrainer) -> None:
+    """A bar that is cut off would be drawn once more when the program ends, after the line that says why."""
+    for callback in trainer.callback_handler.callbacks:
+        if isinstance(callback, ProgressCallback) and callback.training_bar is not None:
+            callback.training_bar.close()
+            callback.training_bar = None
 
 
 class StudentCallback(TrainerCallback):
@@ -206,18 +216,14 @@ class StudentCallback(TrainerCallback):
     def on_log(self, args, state, control, logs=None, **kwargs):
         if not state.is_world_process_zero or logs is None:
             return
-        if self.student.pruner is not None:
+        if self.student.pruner is not None and self.student.task_loss is not None:  # None: gone on with after the last step
             logs |= {"task_loss": float(self.student.task_loss)} | self.student.pruner.metrics(self.student.progress)
         with self.log.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps({"step": state.global_step, **logs}) + "\n")
 
 
 def cut_log(log: Path, step: int) -> None:
-    """Leave the lines up to a step, after which the training goes on: those that follow will come again."""
-    if not log.is_file():
-        return
-    lines = [line for line in log.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n") and json.loads(line)["step"] <= step]
-    if step:
-        write_text(log, "".join(lines))
-    else:
-        log.unlink()
+    """Leave the lines up to a step, after which the training goes on: those that follow will come again, and the one that sums up."""
+    lines = log.read_text(encoding="utf-8").splitlines(keepends=True) if log.is_file() else []
+    told = [(line, json.loads(line)) for line in lines if line.endswith("\n")]
+    write_text(log, "".join(line for line, values in told if step and values["step"] <= step and "train_runtime" not in values))

@@ -4,6 +4,7 @@ Run as a program it reads a job a line, JSON: argv, inside (a folder), kill_at (
 kills itself; null: none), and answers each by a line: code (negative: of the signal), touches, errors.
 """
 
+import gc
 import json
 import os
 import signal
@@ -93,4 +94,6 @@ if __name__ == "__main__":
     from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertForSequenceClassification, Trainer  # noqa: F401
 
     torch.set_num_threads(1)
+    gc.collect()
+    gc.freeze()  # a child has nothing of this to look through
     _serve()

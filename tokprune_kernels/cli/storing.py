@@ -5,6 +5,7 @@ A kill or a full disk leaves at most something unfinished beside, under a name t
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     through = path.is_symlink() or (path.exists() and not path.is_file())
-    beside = path if through else unfinished(path)
+    beside = path if through else _unfinished(path)
     try:
         yield beside
         if not through:
@@ -54,7 +55,7 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     there = path.is_dir()
-    beside = unfinished(path / path.resolve().name if there else path)
+    beside = _unfinished(path / path.resolve().name if there else path)
     try:
         beside.parent.mkdir(parents=True, exist_ok=True)
         beside.mkdir()
@@ -71,15 +72,20 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def unfinished(path: Path) -> Path:
-    """The name beside `path` under which this process writes it."""
-    return path.with_name(f".{path.name}.{os.getpid()}{_UNFINISHED}")
+def _unfinished(path: Path) -> Path:
+    """The name beside `path` under which this process writes it; what processes of this machine that are no more left so is removed."""
+    mine = f".{path.name}.{os.uname().nodename}-"
+    for left in path.parent.glob(f"{glob.escape(mine)}*{_UNFINISHED}"):
+        pid = left.name.removeprefix(mine).removesuffix(_UNFINISHED)
+        if pid.isdigit() and not _is_alive(int(pid)):
+            _remove(left)
+    return path.with_name(f"{mine}{os.getpid()}{_UNFINISHED}")
 
 
 def sweep(folder: Path) -> None:
     """Remove what writers that were killed have left in a folder and those in it; only for who alone writes there."""
     for left in [*folder.glob(f".*{_UNFINISHED}"), *folder.glob(f"*/.*{_UNFINISHED}")]:
-        shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+        _remove(left)
 
 
 def flush_all(folder: Path) -> None:
@@ -101,7 +107,26 @@ def flush(path: Path) -> None:
 def cannot_write(path: Path, error: Exception) -> OSError:
     """What a writer raised, as an OSError of one line that names the place."""
     reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+    if reason.startswith("[enforce fail"):  # torch's writer, which does not ask what failed
+        reason = "not all of it could be written, as where there is no space left on the device"
     return OSError(f"cannot write {str(path)!r}: {reason}")
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _move_in(beside: Path, path: Path) -> None:
