@@ -11,6 +11,7 @@ CRITERIA = ("threshold", "topk")
 POSITIONS = ("after_attention", "before_layer")
 DENOMINATORS = ("kept", "sqrt_kept", "initial")
 READOUTS = ("tokens", "survivor_mean", "first")
+_LARGEST = 2**31 - 1  # ids and lengths are counted in int32
 DENOMINATORS_SAID = f"{', '.join(map(repr, DENOMINATORS))} or a positive int"
 
 
@@ -178,6 +179,8 @@ def _check_denominator(value: Any) -> None:
         raise TypeError(f"score_denominator must be {DENOMINATORS_SAID}, got {value!r}")
     elif value <= 0:
         raise ValueError(f"score_denominator must be positive, got {value}")
+    elif value > _LARGEST:
+        raise ValueError(f"score_denominator must be at most {_LARGEST}, got a number of {len(str(value))} digits")
 
 
 def _numbers(name: str, values: Any) -> tuple[float, ...] | None:
@@ -189,7 +192,10 @@ def _numbers(name: str, values: Any) -> tuple[float, ...] | None:
     for value in values:
         if isinstance(value, (str, bytes, bool)) or not hasattr(value, "__float__"):
             raise TypeError(f"{name} must hold numbers, got {value!r}")
-        numbers.append(float(value))
+        try:
+            numbers.append(float(value))
+        except OverflowError:
+            raise ValueError(f"{name} must hold numbers that a float can be, got one of {len(str(value))} digits") from None
     return tuple(numbers)
 
 
@@ -202,5 +208,7 @@ def _token_ids(values: Any) -> tuple[int, ...]:
             raise TypeError(f"protected_token_ids must hold ints, got {value!r}")
         if value < 0:
             raise ValueError(f"protected_token_ids must hold input ids >= 0, got {value}")
+        if value > _LARGEST:
+            raise ValueError(f"protected_token_ids must hold input ids of at most {_LARGEST}, got a number of {len(str(value))} digits")
         ids.append(value.__index__())
     return tuple(ids)

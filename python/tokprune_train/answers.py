@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import torch
+from tokprune_kernels.cli.storing import whole_file
 from torch import nn
 
 from .data.encoding import PER_TEXT, PER_TOKEN
@@ -29,15 +30,18 @@ def keep(folder: Path, rows: Sequence[dict], of: str) -> None:
     joined = dict.fromkeys(PER_TEXT, torch.stack) | dict.fromkeys(PER_TOKEN, torch.cat)
     answers = {name: join([row[name] for row in rows]) for name, join in joined.items() if name in rows[0]}
     folder.mkdir(parents=True, exist_ok=True)
-    torch.save(answers, _file(folder, of))
+    with whole_file(_file(folder, of)) as beside:
+        torch.save(answers, beside)
 
 
 def recall(folder: Path, rows: Sequence[dict], of: str, wanted: Collection[str]) -> bool:
-    """Add the `wanted` answers with this fingerprint to the rows. False, with nothing added, where not all of them are there."""
-    if not _file(folder, of).is_file():
+    """Add the `wanted` answers with this fingerprint to the rows. False, with nothing added, where not all of them are there, or the file
+    cannot be read: they are then asked for again."""
+    try:
+        kept = torch.load(_file(folder, of), weights_only=True)
+    except Exception:  # none there, or whatever the loader raises for half a file
         return False
-    kept = torch.load(_file(folder, of), weights_only=True)
-    if not set(wanted) <= set(kept):
+    if not isinstance(kept, dict) or not set(wanted) <= set(kept):
         return False
     for name in wanted:
         values = kept[name]

@@ -16,13 +16,15 @@ from tokprune_kernels.cli.arguments import use_threads
 from tokprune_kernels.cli.batches import longest_allowed
 from tokprune_kernels.cli.errors import CliError, UsageError
 from tokprune_kernels.cli.foreign import refuse_foreign
-from tokprune_kernels.cli.loading import load_tokenizer, resolve
+from tokprune_kernels.cli.loading import load_config, load_tokenizer, resolve
 from tokprune_kernels.cli.machine import installed_version, machine_stamp
 from tokprune_kernels.cli.pruning_arguments import describe, pruning_from
+from tokprune_kernels.cli.storing import whole_folder, write_text
 from tokprune_kernels.cli.table import format_pairs
 from tokprune_kernels.cli.terminal import Progress
 
 from . import processes
+from .beginning import start_of
 from .commands.data_arguments import columns_from
 from .evaluation import Evaluation
 from .objectives.cost import FlopsCost, LatencyCost
@@ -38,13 +40,14 @@ def run_experiment(args: Namespace) -> int:
     """Train as `tokprune train` was asked to; see commands/train.py for the arguments. Returns the exit code."""
     use_threads(args)
     output = Path(args.output)
-    if (output / RESULT).is_file():
+    if _is_finished(output):
         if not args.resume:
             raise CliError(f"{args.output!r} holds a finished training: choose another folder, or remove it")
         print(f"{args.output} is finished: nothing to resume")
         return 0
     machine = machine_stamp()
     workspace = _workspace(args, output)
+    workspace.begin(start_of(args, workspace.base, workspace.teacher, [*workspace.train_rows, *workspace.eval_rows]))
     start = time.monotonic()
     model, options = _RECIPES[args.method](workspace, args)
     seconds = time.monotonic() - start
@@ -52,9 +55,18 @@ def run_experiment(args: Namespace) -> int:
         evaluation = workspace.evaluate(model)
         _save(workspace, model)
         result = _result(args, model, evaluation, options, seconds, machine)
-        (output / RESULT).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        write_text(output / RESULT, json.dumps(result, indent=2, allow_nan=False) + "\n")
+        workspace.finish()
         _print(evaluation, model, output)
     return 0
+
+
+def _is_finished(output: Path) -> bool:
+    """Whether there is a result that can be read; one that cannot is no reason to keep what it is beside from being made again."""
+    try:
+        return "evaluation" in json.loads((output / RESULT).read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def settings_from(args: Namespace, **changes) -> Settings:
@@ -78,6 +90,7 @@ def _workspace(args: Namespace, output: Path) -> Workspace:
     for given in (args.model, getattr(args, "teacher", None)):
         if given is not None:
             refuse_foreign(given)
+            load_config(resolve(given)[0])  # refuses what cannot be a model, before anything is made of it
     tokenizer = load_tokenizer(name)
     max_length = longest_allowed(AutoConfig.from_pretrained(name), tokenizer, args.max_length)
     return open_workspace(
@@ -197,9 +210,9 @@ def _constraint(workspace: Workspace, args: Namespace, position: str) -> Constra
 
 
 def _save(workspace: Workspace, model: nn.Module) -> None:
-    folder = workspace.output / "model"
-    model.save_pretrained(folder)
-    workspace.tokenizer.save_pretrained(folder)
+    with whole_folder(workspace.output / "model") as folder:
+        model.save_pretrained(folder)
+        workspace.tokenizer.save_pretrained(folder)
 
 
 def _result(args: Namespace, model: nn.Module, evaluation: Evaluation, options, seconds: float, machine: dict) -> dict:

@@ -16,6 +16,12 @@ def count() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def wait() -> None:
+    """Until all processes are here."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.barrier()
+
+
 def leave() -> None:
     """Part from the other processes, if there are any: a process that ends without it may be aborted (SIGABRT), since threads of gloo's
     still hold what is Python's."""

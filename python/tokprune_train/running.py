@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .data.encoding import Collator, by_length, model_inputs, on_device
+from .finite import check_answers
 
 
 def outputs(
@@ -16,12 +17,13 @@ def outputs(
     """(indices of the rows, the model's output) of batch after batch of texts of a length together, on the model's device; the model
     is set to eval mode.
 
-    options: keyword arguments of the model, such as output_pruning=True.
+    options: keyword arguments of the model, such as output_pruning=True.   Raises NotFiniteError for answers that are not finite.
     """
     model.eval()
     for chosen in by_length(rows, batch_size):
         with torch.no_grad():
             output = model(**inputs_of(model, [rows[row] for row in chosen], collator), **options)
+        check_answers(output["logits"])
         yield chosen, output
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 import tokprune_kernels as tk
 
 from .data.encoding import PER_TOKEN, Collator, by_length
+from .finite import check_answers
 from .running import inputs_of
 from .saliency import saliency
 from .states import layer_states, pooled_states
@@ -60,7 +61,7 @@ def teach(
     "teacher_layers" as float16, since they are many. What is of tokens is (n,), of the row's own.
 
     teacher: as for `say`; it is run without pruning, in eval mode.
-    bf16: saliency in mixed precision.   progress: called with (rows done, rows).
+    bf16: saliency in mixed precision.   progress: called with (rows done, rows).   Raises NotFiniteError for answers that are not finite.
     """
     pruning = tk.PruningConfig.from_dict(teacher.config.pruning)
     teacher.set_pruning(tk.PruningConfig.dense())
@@ -69,6 +70,7 @@ def teach(
     for chosen in by_length(rows, batch_size):
         some = [rows[row] for row in chosen]
         said = {name: values.cpu() for name, values in say(teacher, inputs_of(teacher, some, collator), wanted).items()}
+        check_answers(said["teacher_logits"])
         if "teacher_layers" in said:
             said["teacher_layers"] = said["teacher_layers"].half()
         for place, row in enumerate(some):

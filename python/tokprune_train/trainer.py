@@ -1,6 +1,7 @@
 """transformers.Trainer for a Student: its parameter groups, and the progress of the training told to it.
 
-Checkpoints, resuming, mixed precision, several processes, gradient accumulation and loggers are Trainer's own.
+Resuming, mixed precision, several processes, gradient accumulation and loggers are Trainer's own. Its checkpoints are written whole or not at
+all (checkpoints.py), and a loss that is not finite ends the training (finite.py).
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from tokprune_kernels.cli.storing import write_text
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
 
-from . import processes
+from . import checkpoints, processes
 from .data.encoding import Collator
+from .finite import LossWatch, NotFiniteError, check_weights
 from .student import Student
 
 
@@ -43,11 +45,12 @@ class Settings:
 
 
 class StudentTrainer(Trainer):
-    """Trainer with the Student's own parameter groups."""
+    """Trainer with the Student's own parameter groups, whole checkpoints, and finite losses only."""
 
     def __init__(self, student: Student, rows: Sequence[dict], collator: Collator, settings: Settings, folder: Path):
         arguments = training_arguments(settings, len(rows), folder)
-        self.settings = settings
+        self.settings, self.losses = settings, LossWatch()
+        self._beside: Path | None = None  # where a checkpoint is being written
         super().__init__(model=student, args=arguments, train_dataset=rows, data_collator=collator)
         self.add_callback(StudentCallback(student, folder / "log.jsonl"))
         if arguments.disable_tqdm:
@@ -55,6 +58,31 @@ class StudentTrainer(Trainer):
         else:
             self.remove_callback(ProgressCallback)
             self.add_callback(ProgressCallback)
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        """As Trainer's; raises NotFiniteError, before the weights move, for a loss that is not finite."""
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        self.losses.see(loss, self.state.global_step)
+        return loss
+
+    def log(self, logs, start_time=None):
+        """As Trainer's, of losses that are finite."""
+        self.losses.check()
+        super().log(logs, start_time)
+
+    def check_finite(self) -> None:
+        """Raise NotFiniteError for a loss or a weight that is not finite."""
+        self.losses.check()
+        check_weights(self.model)
+
+    def _save_checkpoint(self, model, trial):
+        self.check_finite()
+        with checkpoints.written(Path(self.args.output_dir), self.state.global_step, self.model) as self._beside:
+            super()._save_checkpoint(model, trial)
+        self._beside = None
+
+    def _get_output_dir(self, trial):
+        return super()._get_output_dir(trial) if self._beside is None else str(self._beside)
 
     def create_optimizer(self, model=None):
         """AdamW over the weights, without decay on biases and norms, and over the pruner's own groups."""
@@ -127,7 +155,7 @@ def training_arguments(settings: Settings, rows: int, folder: Path) -> TrainingA
         save_steps=max(1, steps // (settings.checkpoints + 1)),
         save_total_limit=1,
         logging_steps=settings.log_every,
-        logging_nan_inf_filter=cpu,  # on a GPU its look at every loss waits for the device
+        logging_nan_inf_filter=False,  # there are none, see finite.py
         report_to="none",
         remove_unused_columns=False,
         dataloader_drop_last=True,
@@ -140,9 +168,32 @@ def training_arguments(settings: Settings, rows: int, folder: Path) -> TrainingA
 
 
 def train(trainer: StudentTrainer, folder: Path, resume: bool) -> None:
-    """Run the stage; with `resume` from the last checkpoint in its folder, if there is one."""
-    checkpoint = get_last_checkpoint(str(folder)) if resume and folder.is_dir() else None
-    trainer.train(resume_from_checkpoint=checkpoint)
+    """Run the stage; with `resume` from the newest complete checkpoint in its folder, if there is one.
+
+    Raises NotFiniteError, a ValueError, where a loss or the weights stop being finite.
+    """
+    checkpoint = checkpoints.newest(folder) if resume else None
+    if checkpoint is not None:
+        checkpoints.restore_pruning(checkpoint, trainer.model)
+    try:
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        trainer.check_finite()
+    except NotFiniteError as error:
+        raise NotFiniteError(
+            f"{error} (stage {folder.name!r}, {trainer.state.max_steps} steps): the training stops, and nothing that came of it is scored or "
+            f"saved; {checkpoints.said_of_newest(folder)}. Start again in another folder with lower learning rates (--lr and the method's "
+            "own), or look for what is out of range in the data or the weights of the loss's terms"
+        ) from error
+    finally:
+        _close_bar(trainer)
+
+
+def _close_bar(trainer: StudentTrainer) -> None:
+    """A bar that is cut off would be drawn once more when the program ends, after the line that says why."""
+    for callback in trainer.callback_handler.callbacks:
+        if isinstance(callback, ProgressCallback) and callback.training_bar is not None:
+            callback.training_bar.close()
+            callback.training_bar = None
 
 
 class StudentCallback(TrainerCallback):
@@ -152,8 +203,8 @@ class StudentCallback(TrainerCallback):
         self.student, self.log = student, log
 
     def on_train_begin(self, args, state, control, **kwargs):
-        if state.is_world_process_zero and state.global_step == 0:
-            self.log.unlink(missing_ok=True)
+        if state.is_world_process_zero:
+            cut_log(self.log, state.global_step)
 
     def on_step_begin(self, args, state, control, **kwargs):
         self.student.step, self.student.progress = state.global_step, state.global_step / state.max_steps
@@ -165,7 +216,14 @@ class StudentCallback(TrainerCallback):
     def on_log(self, args, state, control, logs=None, **kwargs):
         if not state.is_world_process_zero or logs is None:
             return
-        if self.student.pruner is not None:
+        if self.student.pruner is not None and self.student.task_loss is not None:  # None: gone on with after the last step
             logs |= {"task_loss": float(self.student.task_loss)} | self.student.pruner.metrics(self.student.progress)
         with self.log.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps({"step": state.global_step, **logs}) + "\n")
+
+
+def cut_log(log: Path, step: int) -> None:
+    """Leave the lines up to a step, after which the training goes on: those that follow will come again, and the one that sums up."""
+    lines = log.read_text(encoding="utf-8").splitlines(keepends=True) if log.is_file() else []
+    told = [(line, json.loads(line)) for line in lines if line.endswith("\n")]
+    write_text(log, "".join(line for line, values in told if step and values["step"] <= step and "train_runtime" not in values))

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerBase, TrainerCallback
+from transformers import PreTrainedTokenizerBase, TrainerCallback
 
 import tokprune_kernels as tk
+from tokprune_kernels.cli.storing import sweep, write_text
+from tokprune_kernels.cli.weights import refuse_tokens
 
-from . import answers, processes
+from . import answers, checkpoints, processes
+from .beginning import check_start, keep_start
 from .calibration.latency_table import LatencyTable
 from .calibration.measure import measure_latency_table
 from .calibration.rows import CALIBRATION_ROWS, spread
@@ -22,14 +25,15 @@ from .data.reading import DataError, pick_split, read_dataset
 from .data.task import Task, check_texts, find_columns, find_task
 from .evaluation import Evaluation, evaluate
 from .pruners.base import Constraint
+from .starting import load_classifier, need_trained_head, trained_head
 from .student import Student, Teaching
 from .teacher import teach
 from .trainer import Settings, StudentTrainer, train
 
 RESULT = "result.json"
+STAGES = ("dense", "soft", "hard")
+_LATENCY = "latency.json"
 START_ROWS = 256
-# What configurations call the dropout of hidden states and of attention: BERT's, DistilBERT's.
-_DROPOUT = (("hidden_dropout_prob", "attention_probs_dropout_prob"), ("dropout", "attention_dropout"))
 
 
 @dataclass
@@ -43,6 +47,7 @@ class Workspace:
     dropout: of the hidden states; None: what the model has.
     bf16: the teacher's gradients in mixed precision.
     progress: what -> function (done, wanted), for long work that is not Trainer's.
+    start: of a training that has not begun yet, see `begin`.
     """
 
     base: str
@@ -59,6 +64,7 @@ class Workspace:
     resume: bool = False
     bf16: bool = False
     progress: Callable[[str], Callable] | None = None
+    start: dict | None = None
 
     @property
     def collator(self) -> Collator:
@@ -70,32 +76,52 @@ class Workspace:
         return self._load(self.base, pruning)
 
     def _load(self, name: str, pruning: tk.PruningConfig | None = None) -> nn.Module:
-        names = self.task.labels or ("LABEL_0",)
-        config = AutoConfig.from_pretrained(name)
-        hidden, attention = next(names for names in _DROPOUT if hasattr(config, names[0]))
-        dropout = {attention: 0.0} | ({} if self.dropout is None else {hidden: self.dropout})
-        model = AutoModelForSequenceClassification.from_pretrained(
-            name,
-            num_labels=self.task.num_labels,
-            id2label=dict(enumerate(names)),
-            label2id={name: code for code, name in enumerate(names)},
-            problem_type="regression" if self.task.regression else "single_label_classification",
-            **dropout,
-        )
+        model = load_classifier(name, self.task, self.dropout)
+        refuse_tokens(self.base, self.tokenizer, model.config.vocab_size)
         return tk.prune_model(model.to(processes.device()), pruning)
 
     def student(self, model: nn.Module, pruner: nn.Module | None, teaching: Teaching) -> Student:
         """With the teacher beside it where it is asked for every batch."""
         return Student(model, pruner, teaching, self._load(self.teacher or self.base) if teaching.beside else None)
 
+    def begin(self, start: dict) -> None:
+        """Go on with what is in the output folder, where `resume` says so, or take note that something else begins there.
+
+        start: see beginning.start_of. Raises ValueError where another training was begun there than is to be gone on with.
+        """
+        self.resume = self.resume and check_start(self.output, start)
+        self.start = None if self.resume else start
+        if processes.is_first() and self.output.is_dir():
+            sweep(self.output)
+
     def run_stage(self, name: str, student: Student, settings: Settings, callbacks: Sequence[TrainerCallback] = ()) -> None:
-        """Train the student; its log and checkpoints go to the sub-folder `name`."""
+        """Train the student; its log and checkpoints go to the sub-folder `name`. A stage that was at its end is not trained again."""
         folder = self.output / name
+        if self.resume and checkpoints.restore_end(folder, student):
+            return
+        if processes.is_first():
+            self._note_start()
         folder.mkdir(parents=True, exist_ok=True)
         trainer = StudentTrainer(student, self.train_rows, self.collator, settings, folder)
         for callback in callbacks:
             trainer.add_callback(callback)
         train(trainer, folder, self.resume)
+        if processes.is_first():
+            checkpoints.keep_end(folder, student)
+
+    def _note_start(self) -> None:
+        """At the first step of a new training: from here on it is what is gone on with, and not what an earlier one left."""
+        if self.start is None:
+            return
+        for stage in STAGES:
+            checkpoints.forget_all(self.output / stage)
+        keep_start(self.output, self.start)
+        self.start = None
+
+    def finish(self) -> None:
+        """Let go of what only going on needs; the logs and the last checkpoints stay."""
+        for stage in STAGES:
+            checkpoints.forget_end(self.output / stage)
 
     def calibration_rows(self) -> Sequence[dict]:
         """Some training rows, evenly spread, for what is measured before or between stages.
@@ -108,15 +134,23 @@ class Workspace:
 
     def nearest_start(self, model: nn.Module, shapes: Sequence[tk.PruningConfig], constraint: Constraint) -> tk.PruningConfig:
         """See calibration.starts; on few rows, which many forward passes go over."""
+        need_trained_head(self.base)
         rows = self.calibration_rows()[:: CALIBRATION_ROWS // START_ROWS]
         return nearest_start(model, shapes, constraint.cost, constraint.target, rows, self.collator)
 
     def latency_table(self, texts: int) -> LatencyTable:
-        """Time of the model's layers on this machine, in batches of `texts` texts as long as the training rows; also saved."""
+        """Time of the model's layers on this machine, in batches of `texts` texts as long as the training rows; also saved, since no two
+        measurements agree, and what is gone on with is under the first."""
+        file = self.output / _LATENCY
+        if self.resume and file.is_file():
+            try:
+                return LatencyTable.from_json(file.read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise ValueError(f"cannot go on under the times in {str(file)!r}: {error}") from error
         lengths = [len(row["input_ids"]) for row in self.train_rows]
         table = measure_latency_table(self.load_model().to("cpu"), texts, lengths, progress=self.progress and self.progress("latency"))
         self.output.mkdir(parents=True, exist_ok=True)
-        (self.output / "latency.json").write_text(table.to_json() + "\n", encoding="utf-8")
+        write_text(file, table.to_json())
         return table
 
     def teach(self, model: nn.Module, teaching: Teaching, importance: bool = False) -> None:
@@ -128,6 +162,8 @@ class Workspace:
         if self.joined and not teaching.answers:
             raise ValueError("joined texts have no labels but the teacher's: give its answers a share of the loss")
         wanted = {*teaching.wanted, *["teacher_importance"] * importance}
+        if wanted:
+            need_trained_head(self.teacher or self.base)
         if teaching.beside:
             wanted &= {"teacher_saliency"}
         if not wanted:
@@ -172,7 +208,8 @@ def open_workspace(
     splits = read_dataset(data)
     _, training = pick_split(splits, train_split, ("train",))
     _, held_out = pick_split(splits, eval_split, ("validation", "test"))
-    task = find_task(training, find_columns(training.column_names, **(columns or {})))
+    head = trained_head(model) or (options.get("teacher") and trained_head(options["teacher"]))
+    task = find_task(training, find_columns(training.column_names, **(columns or {})), head)
     check_texts(held_out, task.columns.text, task.columns.pair)
     if limit is not None:
         training = training.select(range(min(limit, len(training))))

@@ -14,6 +14,7 @@ ARGUMENTS = {
     "demo": "",
     "env": "",
     "eval": "MODEL --data DATA",
+    "import": "ltp FOLDER --output OUTPUT --max-length 8",
     "show": "MODEL TEXT",
     "train": "dense --model MODEL --data DATA --output OUTPUT",
 }

@@ -132,7 +132,7 @@ def test_other_model_types(tokprune, json_of, tiny_bert, folder, tmp_path, kind)
     start, output = tmp_path / "start", tmp_path / "out"
     tokenizer = AutoTokenizer.from_pretrained(tiny_bert)
     cls = getattr(transformers, f"{kind}ForSequenceClassification")
-    sizes = {"hidden_size": 32, "num_hidden_layers": LAYERS, "num_attention_heads": 2, "max_position_embeddings": 65}
+    sizes = {"hidden_size": 32, "num_hidden_layers": LAYERS, "num_attention_heads": 2, "max_position_embeddings": 65, "id2label": {0: "no", 1: "cat"}}
     config = cls.config_class(vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, **sizes)
     cls(config).save_pretrained(start)
     tokenizer.save_pretrained(start)
@@ -258,7 +258,8 @@ def test_a_hard_stage_goes_on_from_a_pruned_model(tokprune, train, folder, tmp_p
     assert result_of(tmp_path / "out")["pruning"] == pruning.to_dict() and not pruning.is_dense
 
 
-def test_a_hard_stage_on_nothing(tokprune, tiny_classifier, folder, tmp_path):
+def test_a_hard_stage_on_nothing(tokprune, tiny_classifier, tmp_path):
+    folder = write_folder(tmp_path / "numbers", labels=(0, 1))
     code, _, errors = tokprune("train", "hard", "--model", tiny_classifier, "--data", folder, "--output", tmp_path / "out", *OPTIONS)
     assert code == 2 and "give --pruning, --keep-ratios or --thresholds" in errors
 

@@ -51,7 +51,7 @@ def test_rows_that_no_kernel_can_take(tmp_path, change, said):
     assert "tiles.json" in str(caught.value)
 
 
-@pytest.mark.parametrize("text", [None, "{", "[]", '{"tiles": [3]}', '{"tiles": [{"kernel": "attend_long"}]}'])
+@pytest.mark.parametrize("text", [None, "{", "[]", "[" * 100_000, '{"tiles": [3]}', '{"tiles": [{"kernel": "attend_long"}]}'])
 def test_files_that_are_no_tables(tmp_path, text):
     if text is not None:
         (tmp_path / "tiles.json").write_text(text)

@@ -198,6 +198,38 @@ def test_positions(kind):
         run(pruned, *batch_of(plain, (most + 1, 3)))
 
 
+@pytest.mark.parametrize("masked", [True, False])
+def test_a_live_padding_token_is_where_hugging_face_has_it(kind, masked):
+    """In the middle and at both ends of a text, and as padding that no mask says."""
+    plain = of_type(kind)
+    ids, mask = batch_of(plain)
+    padding = plain.config.pad_token_id
+    ids[0, 0] = ids[0, 5] = ids[0, 6] = ids[0, 15] = ids[3, 20] = padding
+    given = {"attention_mask": mask} if masked else {}
+    live = mask if masked else torch.ones_like(mask)
+    with torch.no_grad():
+        theirs = plain(ids, **given).last_hidden_state
+    pruned = pruned_copy(tk, plain, None)
+    for gradients in (False, True):
+        assert text_error(run(pruned, ids, given.get("attention_mask"), gradients).last_hidden_state, theirs, live) <= TOLERANCE
+    if masked:
+        left, left_mask = repad(ids, mask, "left", 50)
+        assert text_error(run(pruned, left, left_mask).last_hidden_state[left_mask != 0][None], theirs[mask != 0][None]) <= TOLERANCE
+
+
+@pytest.mark.parametrize("kind", ["roberta"])
+def test_positions_of_masked_tokens_do_not_count(kind):
+    """Other than in Hugging Face, whatever stands where nothing is."""
+    plain = of_type(kind)
+    ids, mask = batch_of(plain)
+    left, left_mask = repad(ids, mask, "left", 50)
+    pruned = pruned_copy(tk, plain, None)
+    expected = run(pruned, ids, mask).last_hidden_state[mask != 0]
+    for other in (plain.config.pad_token_id, 0, VOCABULARY - 2):
+        filled = torch.where(left_mask != 0, left, other)
+        assert text_error(run(pruned, filled, left_mask).last_hidden_state[left_mask != 0][None], expected[None]) <= TOLERANCE
+
+
 def test_task_types_are_packed():
     plain = of_type("ernie")
     ids, mask = batch_of(plain)

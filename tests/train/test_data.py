@@ -7,8 +7,9 @@ import datasets
 import pytest
 import torch
 from tokprune_train.data.encoding import Collator, by_length, encode, model_inputs
+from tokprune_train.data.heads import Head, head_of
 from tokprune_train.data.reading import DataError, pick_split, read_dataset
-from tokprune_train.data.task import Columns, check_texts, find_columns, find_task, task_of_model
+from tokprune_train.data.task import Columns, check_texts, find_columns, find_task
 
 ROWS = [{"text": "a cat", "label": 0}, {"text": "two cats", "label": 1}]
 COLUMNS = Columns("text", None, "label")
@@ -90,8 +91,8 @@ class TestReading:
             read_dataset(str(tmp_path))
 
     def test_wrong_suffix(self, tmp_path):
-        with pytest.raises(DataError, match=r"rows.csv'.*must be JSON lines, one of \.jsonl"):
-            read_dataset(write(tmp_path / "rows.csv"))
+        with pytest.raises(DataError, match=r"rows.xml'.*must be one of \.jsonl.*\.csv"):
+            read_dataset(write(tmp_path / "rows.xml"))
 
     @pytest.mark.parametrize("content", ["text,label\na,1\n", '{"text": "a"\n', ""], ids=["csv", "cut off", "empty"])
     def test_file_that_is_not_json_lines(self, content, tmp_path):
@@ -172,13 +173,18 @@ class TestTask:
         assert task.num_labels == 2
         assert task.target(1.0) == 1 and isinstance(task.target(1.0), int)
 
-    def test_of_a_trained_model(self):
-        from transformers import BertConfig
+    def test_strings_of_numbers(self):
+        """What a program wrote as text is a number all the same, and ten classes are in the order of their numbers."""
+        task = task_of(["0.5", "3", "1.25"])
+        assert task.regression and [task.target(value) for value in ("3", 1.25, "-2e3")] == [3.0, 1.25, -2000.0]
+        task = task_of([str(number) for number in range(11)])
+        assert task.labels == tuple(str(number) for number in range(11)) and task.target("10") == 10
 
-        config = BertConfig(num_labels=2, id2label={0: "neg", 1: "pos"}, label2id={"neg": 0, "pos": 1})
-        task = task_of_model(config, COLUMNS)
-        assert [task.target(value) for value in ("pos", 1, "neg", 0)] == [1, 1, 0, 0]
-        assert task_of_model(BertConfig(num_labels=1), COLUMNS).regression
+    def test_names_are_read_by_each_splits_own_numbers(self):
+        """A split whose ClassLabel has another order says the same by other numbers."""
+        task = task_of([0, 1], datasets.ClassLabel(names=["neg", "pos"]))
+        other = rows_of(text=["a", "b"], label=[0, 1]).cast_column("label", datasets.ClassLabel(names=["pos", "neg"]))
+        assert [row["labels"] for row in encode(other, task, Words(), 4)] == [1, 0]
 
     @pytest.mark.parametrize(
         "labels, message",
@@ -206,6 +212,68 @@ class TestTask:
             task_of([0.5, 1.0]).target("high")
         with pytest.raises(DataError, match="None.*number"):
             task_of([0.5, 1.0]).target(None)
+
+
+NAMED, UNNAMED, NUMBER = Head(("pos", "neg")), Head(("LABEL_0", "LABEL_1")), Head(None)
+
+
+def found_by(head, labels, feature=None, **more):
+    """(names, the targets of the rows) of a task that is read in the terms of a head."""
+    rows = rows_of(text=["some"] * len(labels), label=labels, **more)
+    if feature is not None:
+        rows = rows.cast_column("label", feature)
+    task = find_task(rows, COLUMNS, head)
+    return task.labels, [row["labels"] for row in encode(rows, task, Words(), 4)]
+
+
+class TestTaskOfATrainedHead:
+    def test_its_classes_are_the_datas_whatever_their_numbers(self):
+        """The order of the model's outputs stands: of names, of a ClassLabel's, of those in a column, in another case."""
+        assert found_by(NAMED, ["neg", "pos"]) == (("pos", "neg"), [1, 0])
+        assert found_by(NAMED, [0, 1], datasets.ClassLabel(names=["neg", "pos"])) == (("pos", "neg"), [1, 0])
+        assert found_by(NAMED, [0, 1], label_name=["neg", "pos"]) == (("pos", "neg"), [1, 0])
+        assert found_by(NAMED, ["NEG", "Pos"]) == (("pos", "neg"), [1, 0])
+
+    def test_numbers_are_its_own(self):
+        assert found_by(NAMED, [0, 1]) == (("pos", "neg"), [0, 1])
+        assert found_by(UNNAMED, [1, 0], label_name=["pos", "neg"]) == (("neg", "pos"), [1, 0])
+        assert found_by(UNNAMED, ["1", "0"]) == (UNNAMED.names, [1, 0])
+        assert found_by(Head(("a", "b", "c")), ["a", "c"]) == (("a", "b", "c"), [0, 2]), "one class without rows"
+
+    def test_a_number(self):
+        """Whole numbers, too, and written as text."""
+        assert found_by(NUMBER, [0.5, 2.0]) == (None, [0.5, 2.0])
+        assert found_by(NUMBER, [-1, 3]) == (None, [-1.0, 3.0])
+        assert found_by(NUMBER, ["1", "2.5"]) == (None, [1.0, 2.5])
+
+    @pytest.mark.parametrize(
+        "head, labels, message",
+        [
+            (NAMED, ["good", "bad"], "label 'good' is none that the task has: 'pos', 'neg'.*the data's are 'bad', 'good'.*id2label"),
+            (UNNAMED, ["good", "bad"], "label 'good' is none that the task has: 'LABEL_0', 'LABEL_1'"),
+            (NAMED, [0, 1, 2], "label 2 is none that the task has: the model has 2 classes"),
+            (NAMED, [0, -1], "not labelled"),
+            (NAMED, [0.5, 1.0], "numbers with a fraction .*one of 2 classes"),
+            (NUMBER, ["pos", "neg"], "the model answers with a number .*labels are 'pos', 'neg'"),
+            (NUMBER, [0.5, float("nan")], "finite"),
+            (NUMBER, [0.5, 1e300], "finite"),
+            (NUMBER, ["0.5", "nan"], "finite"),
+        ],
+    )
+    def test_another_task(self, head, labels, message):
+        with pytest.raises(DataError, match=message):
+            found_by(head, labels)
+
+    def test_what_a_configuration_says(self):
+        from transformers import BertConfig
+
+        classifier = {"architectures": ["BertForSequenceClassification"]}
+        assert head_of(BertConfig(id2label={0: "neg", 1: "pos"}, **classifier)) == Head(("neg", "pos"))
+        assert head_of(BertConfig(num_labels=1, **classifier)) == Head(None)
+        assert head_of(BertConfig(architectures=["BertForMaskedLM"])) is None
+        for problem, said in (("multi_label_classification", "several labels"), ("regression", "predicts 3 numbers")):
+            with pytest.raises(ValueError, match=said):
+                head_of(BertConfig(num_labels=3, problem_type=problem, **classifier))
 
 
 class Words:

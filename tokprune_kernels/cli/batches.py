@@ -64,15 +64,18 @@ def random_batch(lengths: list[int], size: int, config, max_length: int) -> dict
 def longest_allowed(config, tokenizer=None, wanted: int | None = None) -> int:
     """Return the number of tokens at which texts are cut: `wanted`, or all that model and tokenizer can take.
 
-    Raises CliError where `wanted` is more than the model has positions for, or leaves no room for a text.
+    Raises CliError where `wanted` is more than the model has positions for, or where it or the model leaves no room for a text.
     """
     most = longest_text(config)
     least = 1 + (0 if tokenizer is None else tokenizer.num_special_tokens_to_add())
+    known = min(most, getattr(tokenizer, "model_max_length", most))
+    if known < least:
+        raise CliError(f"no text fits: the model has positions for {most} tokens, its tokenizer makes {known} at most, and {least} are needed")
     if wanted is not None and wanted < least:
         raise CliError(f"--max-length {wanted} leaves no room for a text beside the tokenizer's own tokens: give {least} or more")
     if wanted is not None and wanted > most:
         raise CliError(f"--max-length {wanted} is more than the {most} positions of the model")
-    return wanted or min(most, getattr(tokenizer, "model_max_length", most))
+    return wanted or known
 
 
 def describe_lengths(batches: list[dict]) -> dict:

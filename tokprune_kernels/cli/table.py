@@ -1,5 +1,7 @@
 """Fixed-width tables for a plain terminal, without a dependency."""
 
+from .terminal import plain
+
 
 def format_table(headers, rows, align=None, gap="  "):
     """Return `rows` under `headers` as fixed-width lines, the last one without a line break.
@@ -9,7 +11,7 @@ def format_table(headers, rows, align=None, gap="  "):
     align: str of "l" and "r", one letter a column; default: the first column left, all others right.
     Raises ValueError where a row or `align` has another number of columns than `headers`.
     """
-    cells = [["-" if cell is None else str(cell) for cell in row] for row in rows]
+    cells = [["-" if cell is None else plain(str(cell)) for cell in row] for row in rows]
     align = align if align is not None else "l" + "r" * (len(headers) - 1)
     for what, columns in [("align", align), *(("a row", row) for row in cells)]:
         if len(columns) != len(headers):
@@ -31,7 +33,7 @@ def format_pairs(pairs, indent=""):
     width = max((len(name) for name, _ in pairs), default=0)
     lines = []
     for name, value in pairs:
-        first, *others = str(value).split("\n")
+        first, *others = map(plain, str(value).split("\n"))
         lines.append(f"{indent}{name.ljust(width)}  {first}".rstrip())
         lines.extend(f"{indent}{' ' * width}  {other}" for other in others)
     return "\n".join(lines)

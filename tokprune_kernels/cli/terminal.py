@@ -1,7 +1,33 @@
-"""What the terminal can show: colour only on a tty, plain ASCII where the encoding has nothing more."""
+"""What the terminal can show: colour only on a tty, plain ASCII where the encoding has nothing more, no commands from texts."""
 
 import os
 import sys
+import unicodedata
+
+# Of format characters, those that turn the direction of what follows; the others join letters and emoji.
+_TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def plain(text: str) -> str:
+    """Return a text that others wrote as it may be printed: what would move the cursor, colour or break the line is spelled out."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_spelled(letter) if _commands(letter) else letter for letter in text)
+
+
+def _commands(letter: str) -> bool:
+    return letter in _TURNING or unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp")
+
+
+def _spelled(letter: str) -> str:
+    return letter.encode("unicode_escape").decode("ascii")
+
+
+def never_fail_to_print() -> None:
+    """Have stdout and stderr spell out what their encoding does not have, instead of ending the program."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 class Terminal:

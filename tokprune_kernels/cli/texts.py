@@ -1,14 +1,11 @@
 """Texts, or pairs of texts, from a file: a text a line, or JSON lines as labelled data has them (docs/training.md)."""
 
-import gzip
 import json
-import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
 from .errors import CliError
+from .lines import json_objects, text_lines
 
 JSON_SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz")
 # What the common data sets call the text, and the other one of a pair; the first that exists counts.
@@ -39,23 +36,19 @@ def read_texts(path, limit: int | None = None) -> Texts:
 
     A name that ends in one of `JSON_SUFFIXES` says JSON lines. Raises CliError where there are none to be read.
     """
-    rows = _json_rows if str(path).endswith(JSON_SUFFIXES) else _plain_rows
-    try:
-        texts = rows(path, limit)
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise CliError(f"cannot read texts from {str(path)!r}: {error}") from error
+    texts = (_json_rows if str(path).endswith(JSON_SUFFIXES) else _plain_rows)(path, limit)
     if not len(texts):
         raise CliError(f"{str(path)!r} holds no text (one a line is expected)")
     return texts
 
 
 def _plain_rows(path, limit) -> Texts:
-    lines = Path(path).read_text(encoding="utf-8").splitlines()
-    return Texts([line.strip() for line in lines if line.strip()][:limit])
+    stripped = (line.strip() for _, line in text_lines(path))
+    return Texts(list(islice(filter(None, stripped), limit)))
 
 
 def _json_rows(path, limit) -> Texts:
-    rows = list(islice(_objects(path), limit))
+    rows = list(islice(json_objects(path), limit))
     names = dict.fromkeys(name for _, row in rows for name in row)
     first, second = (next((name for name in usual if name in names), None) for usual in (TEXT_NAMES, PAIR_NAMES))
     if rows and first is None:
@@ -65,19 +58,3 @@ def _json_rows(path, limit) -> Texts:
             if not isinstance(row.get(name), str):
                 raise CliError(f"{str(path)!r}, line {number}: no text in the field {name!r}, but {json.dumps(row.get(name))}")
     return Texts([row[first] for _, row in rows], second and [row[second] for _, row in rows])
-
-
-def _objects(path) -> Iterator[tuple[int, dict]]:
-    """(line, object) of each line that is not empty."""
-    opened = gzip.open if str(path).endswith(".gz") else open
-    with opened(path, "rt", encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise CliError(f"{str(path)!r}, line {number}: not JSON, one object a line ({error})") from error
-            if not isinstance(row, dict):
-                raise CliError(f"{str(path)!r}, line {number}: not a JSON object with a text, but {line.strip()[:40]}")
-            yield number, row

@@ -79,7 +79,7 @@ def read_tiles(path: str | Path, shipped: Table) -> dict[Key, Tile | LinearTile]
     try:
         rows = json.loads(Path(path).read_text(encoding="utf-8"))["tiles"]
         return dict(_entry(row, shipped) for row in rows)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(
             f"{str(path)!r} is not a table of GPU tiles ({type(error).__name__}: {error}): {TILES_VARIABLE} must name one that "
             "`python -m tokprune_kernels.gpu.tune` wrote, or be unset"

@@ -41,13 +41,14 @@ def pack_inputs(config: Any, arguments: dict[str, Any], without_sync: Callable[[
     """Replace the padded input in `arguments` by the packed one, (1, T), in place; returns where its tokens belong.
 
     without_sync: says of the input (B, L, ...) whether to pack it with room for all of its places, so that the host need not wait.
-    Positions count live tokens only, so that padding of any kind is moot; a caller's own position_ids are used as given.
+    Positions count live tokens only, so that padding of any kind is moot (`padded_positions`); a caller's own position_ids are used as given.
     Raises ValueError or TypeError naming the argument that is wrong.
     """
     name, tokens = find_tokens(arguments)
     batch, length = tokens.shape[:2]
     mask = arguments.get("attention_mask")
     packed = packed_batch(mask, batch, length, tokens.device, without_sync(tokens))
+    ids = arguments.get("input_ids")
     arguments[name] = packed.select(tokens)[None]
     for types in _TYPES:
         if arguments.get(types) is not None:
@@ -56,8 +57,7 @@ def pack_inputs(config: Any, arguments: dict[str, Any], without_sync: Callable[[
     if positions is not None:
         positions = packed.select(expanded("position_ids", positions, batch, length))
     elif packed.max_seqlen <= longest_text(config):
-        positions, first = packed.position.long(), first_position(config)
-        positions = positions + first if first else positions
+        positions = _positions(config, arguments.get("attention_mask"), ids, packed)
     else:
         raise ValueError(
             f"{name} holds a text of {packed.max_seqlen} tokens, but the model has positions for {longest_text(config)}: "
@@ -67,6 +67,30 @@ def pack_inputs(config: Any, arguments: dict[str, Any], without_sync: Callable[[
     # transformers hands a 4-D mask on as it is. Anything else would make it form a T x T one with some attn_implementations.
     arguments["attention_mask"] = tokens.new_empty((1, 1, 0, 0))
     return packed
+
+
+def _positions(config: Any, mask: Tensor | None, ids: Tensor | None, packed: PackedBatch) -> Tensor:
+    """(T,) int64: as `padded_positions`, without work where there is nothing to look for in the ids."""
+    first = first_position(config)
+    if not first or ids is None:
+        positions = packed.position.long()
+        return positions + first if first else positions
+    live = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask.to(ids.device) != 0
+    return packed.select(padded_positions(config, ids, live))
+
+
+def padded_positions(config: Any, ids: Tensor | None, live: Tensor) -> Tensor:
+    """(B, L) int64: each token's place among the live ones of its text, from the model's first position; padding has one that exists.
+
+    Where positions begin behind the padding's (RoBERTa), a live token that is the padding's has that position and does not count, as in
+    Hugging Face: "<pad>" in a text, or padding without a mask. Without ids nobody can tell.
+    ids: (B, L), None for embeddings.   live: (B, L) bool.
+    """
+    first = first_position(config)
+    if not first:
+        return live.cumsum(1).sub(1).clamp(min=0)
+    counted = live if ids is None else live & (ids != config.pad_token_id)
+    return counted.cumsum(1) * counted + (first - 1)
 
 
 def protected_tokens(asked: tuple[int, ...], token_ids: tuple[int, ...], arguments: dict[str, Any]) -> Tensor | None:

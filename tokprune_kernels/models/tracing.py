@@ -17,9 +17,8 @@ from ..layers.calling import is_hooked
 from ..layers.kernels import COMPILED_FLOATS, OPS
 from ..layers.packed_layer import pack_layer, unpackable
 from ..layers.whole import WholeEncoder
-from .adapters import first_position
 from .call import Call
-from .inputs import checked_mask, expanded, find_tokens, protected_places
+from .inputs import checked_mask, expanded, find_tokens, padded_positions, protected_places
 from .live_encoder import live_encoder
 
 _ONNX = (
@@ -83,8 +82,7 @@ def padded_inputs(base: nn.Module, encoder: nn.Module, arguments: dict[str, Any]
         if arguments.get(given) is not None:
             arguments[given] = expanded(given, arguments[given], batch, length)
     if arguments.get("position_ids") is None:
-        # Padding has the position of the live token before it: one that exists, and its state is not read.
-        arguments["position_ids"] = mask.cumsum(1).sub(1).clamp(min=0) + first_position(base.config)
+        arguments["position_ids"] = padded_positions(base.config, arguments.get("input_ids"), mask)
     # As in the packed form: transformers hands a 4-D mask on as it is.
     arguments["attention_mask"] = tokens.new_empty((1, 1, 0, 0))
 

@@ -69,7 +69,7 @@ class LatencyTable:
         """The table that `to_json` wrote; ValueError if it is no such object, or a field is missing, unknown or wrong."""
         try:
             values = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise ValueError(f"a latency table must be JSON as LatencyTable.to_json() writes it: {error}") from error
         known = {each.name for each in fields(cls)}
         if not isinstance(values, dict) or set(values) != known:

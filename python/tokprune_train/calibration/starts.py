@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 import tokprune_kernels as tk
 
 from ..data.encoding import Collator
+from ..finite import NotFiniteError
 from ..objectives.distillation import prediction_distillation
 from ..objectives.gates import FIRST_ONLY
 from ..running import outputs
@@ -60,6 +62,8 @@ def nearest_start(
         model.set_pruning(pruning)
         distances.append(float(prediction_distillation(answers(model, rows, collator), dense)))
     model.set_pruning(before)
+    if not all(map(math.isfinite, distances)):
+        raise NotFiniteError("the answers are too large for a distance between them to be finite: the model's weights are broken")
     return fitted[distances.index(min(distances))]
 
 

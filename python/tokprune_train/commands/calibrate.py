@@ -45,10 +45,12 @@ def run(args):
     from tokprune_kernels.cli.implementation import implementation
     from tokprune_kernels.cli.loading import load_model, load_tokenizer, resolve
     from tokprune_kernels.cli.machine import machine_stamp
+    from tokprune_kernels.cli.storing import whole_folder
     from tokprune_kernels.cli.terminal import Progress
 
     from ..calibration.training_free import calibrate, faithfulness
     from ..data.encoding import Collator
+    from ..data.heads import head_of
     from ..data.reading import DataError
 
     if not args.speedup > 1:
@@ -62,6 +64,7 @@ def run(args):
         raise CliError(f"{args.model!r} has no classification head ({type(model).__name__}), whose answers could be compared")
     collator = Collator(tokenizer.pad_token_id or 0)
     try:
+        head_of(model.config)  # refuses heads whose answers are compared in another way
         model = tk.prune_model(model, None)
         rows = _rows(args, tokenizer, model.config)
         how = {
@@ -79,9 +82,10 @@ def run(args):
         raise CliError(str(error)) from error
     model.set_pruning(pruning)
     if args.output is not None:
-        model.save_pretrained(args.output)
-        tokenizer.save_pretrained(args.output)
-        copy_companions(name, args.output)
+        with whole_folder(args.output) as folder:
+            model.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+            copy_companions(name, folder)
     write_json(
         args.json,
         {

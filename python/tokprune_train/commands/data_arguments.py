@@ -10,8 +10,8 @@ def add_data_arguments(parser) -> None:
         "--data",
         required=True,
         metavar="SOURCE",
-        help="a folder with train.jsonl and validation.jsonl or test.jsonl (.gz too), one JSON lines file, a folder saved by "
-        "datasets, or a name on the hub, its configuration after a colon (nyu-mll/glue:sst2)",
+        help="a folder with train.jsonl and validation.jsonl or test.jsonl (or .json, .csv, .tsv; .gz too), one such file, a folder saved "
+        "by datasets, or a name on the hub, its configuration after a colon (nyu-mll/glue:sst2)",
     )
     group.add_argument("--eval-split", metavar="NAME", help="rows to evaluate on (default: validation, else test)")
     for what, usual in (("text", "text, sentence, sentence1, ..."), ("pair", "text_pair, sentence2, ..."), ("label", "label")):

@@ -67,16 +67,15 @@ def run(args):
         raise CliError(f"unusable data: {error}") from error
     except ValueError as error:
         raise CliError(str(error)) from error
-    with Progress("evaluating") as progress:
-        evaluation = evaluate(comparison.models[_PRUNED], rows, collator, max_length, args.batch, progress)
-    points = []
-    if args.speedups:
-        pruned = comparison.models[_PRUNED]
-        try:
+    pruned, points = comparison.models[_PRUNED], []
+    try:
+        with Progress("evaluating") as progress:
+            evaluation = evaluate(pruned, rows, collator, max_length, args.batch, progress)
+        if args.speedups:
             with Progress("other speeds") as progress:
                 points += operating_points(pruned, args.speedups, calibration, rows, collator, max_length, args.batch, progress)
-        except ValueError as error:
-            raise CliError(str(error)) from error
+    except ValueError as error:
+        raise CliError(str(error)) from error
     measured = None if args.no_timing else _time(args, comparison, rows, collator, max_length)
     result = {
         "command": "eval",
@@ -99,9 +98,10 @@ def _rows(args, name, config):
     from tokprune_kernels.cli.batches import longest_allowed
     from tokprune_kernels.cli.loading import load_tokenizer
 
-    from ..data.encoding import Collator, encode
-    from ..data.reading import pick_split, read_dataset
-    from ..data.task import check_texts, find_columns, task_of_model
+    from ..data.encoding import Collator, encode, encode_texts
+    from ..data.heads import head_of
+    from ..data.reading import DataError, pick_split, read_dataset
+    from ..data.task import check_texts, find_columns, task_of_head
 
     tokenizer = load_tokenizer(name)
     max_length = longest_allowed(config, tokenizer, args.max_length)
@@ -109,12 +109,15 @@ def _rows(args, name, config):
     _, rows = pick_split(splits, args.eval_split, ("validation", "test", "train"))
     columns = find_columns(rows.column_names, **columns_from(args))
     check_texts(rows, columns.text, columns.pair)
-    task = task_of_model(config, columns)
+    if not len(rows):
+        raise DataError("there are no rows to evaluate on")
+    task = task_of_head(head_of(config), rows, columns)
     encoded = encode(rows, task, tokenizer, max_length)
     calibration = encoded[:CALIBRATION_ROWS]
     if args.speedups and "train" in splits:
         training = splits["train"]
-        calibration = encode(training.select(spread(len(training))), task, tokenizer, max_length)
+        check_texts(training, columns.text, columns.pair)
+        calibration = encode_texts(training.select(spread(len(training))), columns.text, columns.pair, tokenizer, max_length)
     return encoded, calibration, Collator(tokenizer.pad_token_id or 0), max_length
 
 

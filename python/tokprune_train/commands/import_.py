@@ -65,6 +65,7 @@ def run(args):
 
     import tokprune_kernels as tk
     from tokprune_kernels.cli.errors import CliError
+    from tokprune_kernels.cli.storing import whole_folder
     from tokprune_kernels.cli.table import format_pairs
 
     from ..importers.checkpoint import copy_tokenizer
@@ -82,8 +83,9 @@ def run(args):
             imported = import_top(args.folder, args.layers, args.as_shares)
     except (ValueError, TypeError) as error:
         raise CliError(f"cannot import {args.folder!r}: {error}") from error
-    imported.model.save_pretrained(args.output)
-    tokenizer = copy_tokenizer(args.folder, args.output)
+    with whole_folder(args.output) as beside:
+        imported.model.save_pretrained(beside)
+        tokenizer = copy_tokenizer(args.folder, beside)
     pruning = tk.PruningConfig.from_dict(imported.model.config.pruning)
     result = {
         "command": "import",

@@ -52,7 +52,7 @@ def _add_common(parser):
     group.add_argument(
         "--min-length", type=whole_number(0), default=0, metavar="N", help="leave out training texts of fewer tokens (default: none are left out)"
     )
-    group.add_argument("--epochs", type=number(least=0), default=2.0, metavar="X", help="default 2; may be a fraction")
+    group.add_argument("--epochs", type=number(least=0, most=1e6), default=2.0, metavar="X", help="default 2; may be a fraction")
     group.add_argument("--batch", type=positive_int, default=32, metavar="N", help="rows a step, over all processes (default 32)")
     group.add_argument("--lr", type=number(least=0), default=3e-5, metavar="X", help="learning rate of the weights (default 3e-5)")
     group.add_argument("--weight-decay", type=number(least=0), default=0.01, metavar="X", help="default 0.01")
@@ -122,7 +122,7 @@ def _add_distillation(parser):
 
 def _add_soft_stage(parser):
     group = parser.add_argument_group("soft stage (learns where to prune)")
-    group.add_argument("--soft-epochs", type=number(least=0), default=1.0, metavar="X", help="default 1")
+    group.add_argument("--soft-epochs", type=number(least=0, most=1e6), default=1.0, metavar="X", help="default 1")
     group.add_argument("--soft-lr", type=number(least=0), metavar="X", help="learning rate of the weights (default: that of --lr)")
     group.add_argument(
         "--masks",

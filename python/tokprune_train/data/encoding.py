@@ -10,7 +10,7 @@ from datasets import Dataset
 from torch import Tensor
 
 from .joining import UNLABELLED
-from .task import Task
+from .task import Task, read_labels
 
 # What teachers say of a row (see teacher.teach): of one size in every row, or a value for each token.
 PER_TEXT = ("teacher_logits", "teacher_state", "teacher_layers")
@@ -23,7 +23,8 @@ def encode(rows: Dataset, task: Task, tokenizer, max_length: int) -> list[dict]:
     Texts, or pairs, are cut at `max_length` tokens. Raises DataError for a label that the task does not have.
     """
     encoded = encode_texts(rows, task.columns.text, task.columns.pair, tokenizer, max_length)
-    return [row | {"labels": task.target(value)} for row, value in zip(encoded, rows[task.columns.label], strict=True)]
+    labels = read_labels(rows, task.columns.label)
+    return [row | {"labels": task.target(value)} for row, value in zip(encoded, labels, strict=True)]
 
 
 def encode_texts(rows: Dataset, text: str, pair: str | None, tokenizer, max_length: int) -> list[dict]:

@@ -11,6 +11,8 @@ from typing import Any
 
 import transformers
 from torch import Tensor, nn
+from tokprune_kernels.cli.claims import believable, check_weights
+from transformers import AutoConfig
 from transformers.modeling_utils import load_state_dict
 
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
@@ -39,11 +41,21 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     path = Path(folder) / "config.json"
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"cannot read {str(path)!r}, which must be the checkpoint's configuration: {error}") from error
     if not isinstance(fields, dict):
         raise ValueError(f"{str(path)!r} must hold an object with the fields of a configuration, got a {type(fields).__name__}")
     return {name: value for name, value in fields.items() if name not in _OF_THE_TRAINING}
+
+
+def configuration(folder: str | Path, model_type: str, fields: dict[str, Any]) -> Any:
+    """transformers' configuration of a model type. Raises ValueError for fields that it cannot have, or that the weights belie."""
+    try:
+        config = AutoConfig.for_model(model_type, **believable(str(folder), fields))
+        check_weights(str(folder), config)
+    except Exception as error:  # transformers checks each field in a way of its own
+        raise ValueError(f"its config.json describes no {model_type}: {' '.join(str(error).split())}") from error
+    return config
 
 
 def read_weights(folder: str | Path) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from transformers import RobertaConfig
 
 import tokprune_kernels as tk
 
-from .checkpoint import Imported, build, head_of, read_config, read_weights
+from .checkpoint import Imported, build, configuration, head_of, read_config, read_weights
 
 MODEL_TYPES = ("ltp",)
 # What I-BERT keeps beside its weights.
@@ -47,7 +47,7 @@ def import_ltp(folder: str | Path, max_length: int | None = None) -> Imported:
     fields = read_config(folder)
     _check(fields)
     prefix, head = head_of(fields.get("architectures"), ("LTP",))
-    config = RobertaConfig(**{name: value for name, value in fields.items() if name not in _OWN_FIELDS})
+    config = configuration(folder, "roberta", {name: value for name, value in fields.items() if name not in _OWN_FIELDS})
     denominator = _padded_length(fields, max_length, config)
     weights = read_weights(folder)
     quantisation = [name for name in weights if name.rpartition(".")[2] in _QUANTISATION]

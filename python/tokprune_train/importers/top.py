@@ -11,12 +11,11 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig
 
 import tokprune_kernels as tk
 
 from ..objectives.gates import FIRST_ONLY
-from .checkpoint import Imported, build, head_of, read_config, read_weights
+from .checkpoint import Imported, build, configuration, head_of, read_config, read_weights
 
 MASKS = "zs.pt"
 _CLASSES = {"ToPBert": "Bert", "ToPRoberta": "Roberta", "Bert": "Bert", "Roberta": "Roberta"}
@@ -37,7 +36,7 @@ def import_top(folder: str | Path, layers: Sequence[int], as_shares: bool = Fals
     fields = read_config(folder)
     prefix, head = head_of(fields.get("architectures"), tuple(_CLASSES))
     fields = {name: value for name, value in fields.items() if name not in ("architectures", "pruning")}
-    config = AutoConfig.for_model(fields.pop("model_type", _CLASSES[prefix].lower()), **fields)
+    config = configuration(folder, fields.pop("model_type", _CLASSES[prefix].lower()), fields)
     masks = read_masks(folder)
     ratios = keep_ratios(*masks, layers, config.num_hidden_layers, as_shares)
     model = build(_CLASSES[prefix] + head, config, read_weights(folder))

@@ -7,6 +7,8 @@ A line for every layer whose attention sees fewer tokens than the one before; wh
 count for themselves; [CLS] and [SEP] are not drawn. Of a pair the second text stands below the first.
 """
 
+import sys
+
 from ..arguments import positive_int
 from ..output import add_json_argument, write_json
 from ..pruning_arguments import DEFAULT_HELP, add_pruning_arguments, check_pruning_arguments, describe, pruning_from
@@ -65,7 +67,14 @@ def _texts(args):
         raise UsageError("--pair goes with texts that are given here; pairs in a file are lines of JSON with text and text_pair")
     if args.pair is not None and len(args.pair) != len(args.texts):
         raise UsageError(f"--pair must be given once for each text: got {len(args.pair)} for {len(args.texts)}")
-    return read_texts(args.text, args.max_texts) if args.text is not None else Texts(args.texts, args.pair)
+    if args.text is not None:
+        return read_texts(args.text, args.max_texts)
+    for text in (*args.texts, *(args.pair or ())):
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError:  # Python's way to hand on the bytes of an argument that it cannot read
+            raise UsageError(f"the text {text[:40]!r} is not in the encoding of this terminal, {sys.getfilesystemencoding()}: give it in a file, with --text") from None
+    return Texts(args.texts, args.pair)
 
 
 def _shown(comparison, tokenizer, one, longest):
@@ -104,10 +113,10 @@ def _answer(output, config):
 
 
 def _print(described, shown):
-    from ..terminal import Terminal
+    from ..terminal import Terminal, plain
 
     terminal = Terminal()
-    print(f"pruning  {described}\n")
+    print(f"pruning  {plain(described)}\n")
     for one in shown:
         alive, layers = one["alive"], len(one["alive"]) - 1
         print(terminal.bold(", ".join([f"{len(one['tokens'])} tokens, {sum(alive[-1])} at the end", *_said(one["answers"])])))
@@ -135,4 +144,6 @@ def _said(answers):
 
 
 def _in_words(answer):
-    return f"{answer['value']:.3f}" if "value" in answer else f"{answer['label']} {100 * answer['probability']:.1f} %"
+    from ..terminal import plain
+
+    return f"{answer['value']:.3f}" if "value" in answer else f"{plain(str(answer['label']))} {100 * answer['probability']:.1f} %"
