@@ -180,6 +180,17 @@ class TestTask:
         task = task_of([str(number) for number in range(11)])
         assert task.labels == tuple(str(number) for number in range(11)) and task.target("10") == 10
 
+    def test_names_beside_what_is_no_class(self):
+        """Numbers with a fraction stay numbers, and rows without a label are said to be so."""
+        assert task_of([0.5, 0.25], label_name=["a", "b"]).regression
+        rows = rows_of(text=["a", "b"], label=[0.5, 0.25], label_name=["low", "high"])
+        assert [row["labels"] for row in encode(rows, find_task(rows, COLUMNS), Words(), 4)] == [0.5, 0.25]
+        unlabelled = rows_of(text=["a"], label=[-1], label_name=["none"])
+        with pytest.raises(DataError, match="label -1 is none that the task has"):
+            encode(unlabelled, task_of([0, 1]), Words(), 4)
+        with pytest.raises(DataError, match="does not give each number in 'label' one name"):
+            task_of([0, 1, 1], label_name=["a", "b", "c"])
+
     def test_names_are_read_by_each_splits_own_numbers(self):
         """A split whose ClassLabel has another order says the same by other numbers."""
         task = task_of([0, 1], datasets.ClassLabel(names=["neg", "pos"]))

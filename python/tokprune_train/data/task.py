@@ -161,7 +161,8 @@ def _numbered(rows: Dataset, label: str) -> tuple[list[int], tuple[str, ...] | N
     feature = rows.features[label]
     if isinstance(feature, ClassLabel):
         return list(range(feature.num_classes)), tuple(feature.names)
-    if "label_name" not in rows.column_names or not _are_plain_numbers(rows.unique(label)):
+    found = rows.unique(label)
+    if "label_name" not in rows.column_names or not _are_plain_numbers(found) or any(map(_has_fraction, found)) or max(found, default=-1) < 0:
         return [], None
     named = sorted(set(zip(rows[label], map(str, rows["label_name"]))))
     numbers, names = zip(*((int(number), name) for number, name in named if number >= 0))
