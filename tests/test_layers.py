@@ -29,7 +29,7 @@ ALLOWED = {
     "models": ({"huggingface_hub", "torch", "transformers"}, {"_auto", "layers", "packing", "pruning_config", "models"}),
 }
 # what the training side imports: packages, and of tokprune_kernels what is public beside the command line's tools
-TRAINING_MAY_USE = {"torch", "transformers", "datasets", "accelerate", "tokprune_train"}
+TRAINING_MAY_USE = {"torch", "transformers", "safetensors", "datasets", "accelerate", "tokprune_train"}
 TRAINING_PARTS = {"cli", "flops", "ops", "pruning_config"}
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).parts[0] not in ("cli", "data"))
 TRAINING_SOURCES = sorted(TRAINING.rglob("*.py"))
