@@ -88,7 +88,7 @@ def _parsed(arguments: tuple[str, ...]) -> dict:
     """Every option of `tokprune train` with its value under these arguments, defaults included, as JSON has them."""
     from tokprune_kernels.cli.main import build_parser
 
-    parsed = vars(build_parser().parse_args(["train", *arguments, "--model", "", "--data", "", "--output", ""]))
+    parsed = vars(build_parser().parse_args(["train", *arguments, "--model", "", "--data", "", "--output", "here"]))
     return json.loads(json.dumps({name: value for name, value in parsed.items() if name not in ("run", "command", *_NOT_RECIPE)}))
 
 
