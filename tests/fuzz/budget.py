@@ -1,4 +1,4 @@
-"""How long to look for what is wrong: TOKPRUNE_FUZZ_SECONDS (default 20) are shared out among the targets that run.
+"""How long to look for what is wrong: TOKPRUNE_FUZZ_SECONDS (default 10) are shared out among the targets that run.
 
 The same examples in every run unless TOKPRUNE_FUZZ_SEED is set: a number, or "random". What failed is kept in the folder
 TOKPRUNE_FUZZ_CORPUS (default .fuzz_corpus) and is tried first the next time.
@@ -15,7 +15,7 @@ hypothesis = pytest.importorskip("hypothesis", reason="needs hypothesis")
 
 from hypothesis.database import DirectoryBasedExampleDatabase  # noqa: E402
 
-SECONDS = float(os.environ.get("TOKPRUNE_FUZZ_SECONDS", "20"))
+SECONDS = float(os.environ.get("TOKPRUNE_FUZZ_SECONDS", "10"))
 _SEED = os.environ.get("TOKPRUNE_FUZZ_SEED", "0")
 SEED = secrets.randbits(40) if _SEED == "random" else int(_SEED)
 CORPUS = Path(os.environ.get("TOKPRUNE_FUZZ_CORPUS", Path(__file__).parents[2] / ".fuzz_corpus"))

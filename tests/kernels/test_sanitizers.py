@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 # Random rounds of each sanitizer, and the first seed.
-ROUNDS = int(os.environ.get("TOKPRUNE_SANITIZE_ROUNDS", "12"))
+ROUNDS = int(os.environ.get("TOKPRUNE_SANITIZE_ROUNDS", "4"))
 SEED = os.environ.get("TOKPRUNE_SANITIZE_SEED", "0")
 FLAGS = ["-std=c++17", "-g", "-fno-math-errno", "-ffp-contract=off", f"-I{ROOT}/csrc/include", "-w", "-pthread"]
 SANITIZERS = {"address": ["-O2", "-fopenmp", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"], "thread": ["-O1", "-fsanitize=thread"]}
