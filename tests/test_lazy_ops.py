@@ -48,3 +48,10 @@ def test_a_missing_library_is_heard_of_when_an_op_is_asked_for():
         "try:\n    torch.ops.tokprune.compact\nexcept ImportError as error:\n    print('nowhere' in str(error))"
     )
     assert run(code, TOKPRUNE_BACKEND="extension") == "True"
+
+
+def test_ops_are_named_as_torchs_own():
+    """Exported programs name them so, and are loaded where this package is not."""
+    code = "import tokprune_kernels, torch; print(torch.ops.tokprune.pack.default.__module__, torch.ops.aten.add.Tensor.__module__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["torch._ops.tokprune", "torch._ops.aten"]

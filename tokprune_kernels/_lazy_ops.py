@@ -23,6 +23,8 @@ def _announce(torch: ModuleType) -> None:
     class Namespace(torch._ops._OpNamespace):
         """Defines the ops before it looks for the first one."""
 
+        __module__ = torch._ops._OpNamespace.__module__  # part of the ops' names in exported programs
+
         def __getattr__(self, name: str):
             if not name.startswith("_"):
                 import_module("tokprune_kernels.ops")  # from within that import: as far as it has come
