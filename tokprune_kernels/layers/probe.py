@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 # Elements of each tensor that are compared: whoever writes whole tensors (averages of weights, loaders, merges) changes all of them. Of
-# BERT-base's 72 tensors they are read in some 20 microseconds.
+# the 108 tensors that are copied of BERT-base, read apart from a call, they took 1.6 % of one of 1x128 on an Intel Xeon.
 SAMPLES = 64
 _BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
